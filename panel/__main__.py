@@ -1,0 +1,5 @@
+"""``python -m panel`` is ``openidcs``."""
+
+from panel.cli import main
+
+main(prog_name="openidcs")

@@ -1,0 +1,9 @@
+"""The JSON API, as ``API.zh.md`` says it: one module per area of the document."""
+
+from quart import Blueprint
+
+from panel.api import client, network, server, system
+
+blueprint = Blueprint("api", __name__)
+for area in (system, server, client, network):
+    area.register(blueprint)

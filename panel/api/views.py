@@ -1,0 +1,156 @@
+"""Rows as the API shows them."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Any
+
+from panel.api.answers import (
+    ActedOut,
+    HostOut,
+    HostStatusOut,
+    NicOut,
+    TaskLineOut,
+    TaskOut,
+    VmOut,
+    VmStatusOut,
+)
+from panel.api.wire import ENGINE_NAMES
+from panel.models import Host, Nic, Task, TaskLine, Vm
+from panel.services.texts import unpack
+
+
+def told(stored: dict[str, Any] | None) -> str | None:
+    """A stored message in the reader's language."""
+    text = unpack(stored)
+    return text.translate() if text else None
+
+
+def host_out(host: Host, vm_count: int) -> HostOut:
+    """A host, without its secret."""
+    return HostOut(
+        server_name=host.name,
+        engine_type=ENGINE_NAMES[host.engine],
+        server_addr=host.address,
+        server_user=host.user,
+        system_path=host.disks_path,
+        images_path=host.images_path,
+        launch_path=host.launch_path,
+        ports_start=host.ports_start,
+        ports_close=host.ports_close,
+        options=host.options,
+        enabled=host.enabled,
+        health=host.health,
+        health_since=host.health_since,
+        problem=told(host.problem),
+        seen_at=host.seen_at,
+        version=host.version,
+        vm_count=vm_count,
+    )
+
+
+def host_status_out(host: Host) -> HostStatusOut:
+    """A host's load, as last read."""
+    status = host.status or {}
+    return HostStatusOut(
+        server_name=host.name,
+        health=host.health,
+        health_since=host.health_since,
+        problem=told(host.problem),
+        seen_at=host.seen_at,
+        cpu_usage=status.get("cpu_percent"),
+        cpu_total=status.get("cpu_count"),
+        mem_usage=status.get("memory_used_mib"),
+        mem_total=status.get("memory_total_mib"),
+        hdd_usage=status.get("disk_used_gib"),
+        hdd_total=status.get("disk_total_gib"),
+    )
+
+
+def vm_out(vm: Vm, host_name: str) -> VmOut:
+    """A VM with its interfaces (``nics__given`` must be fetched)."""
+    return VmOut(
+        vm_uuid=vm.name,
+        vm_name=vm.title or vm.name,
+        hs_name=host_name,
+        os_name=vm.os_name,
+        cpu_num=vm.cpu_count,
+        ram_num=vm.memory_mib,
+        hdd_num=vm.disk_gib,
+        nic_all={
+            nic.name: NicOut(
+                net_mode=nic.mode,
+                mac_addr=nic.mac,
+                ip4_addr=_first(nic.addresses, 4) or _first(_given(nic), 4),
+                ip6_addr=_first(nic.addresses, 6) or _first(_given(nic), 6),
+                network=nic.network,
+            )
+            for nic in vm.nics
+        },
+        state=vm.state,
+        known_state=vm.known_state,
+        seen_at=vm.seen_at,
+        creating=vm.creating,
+        managed=vm.managed,
+        pending=vm.pending,
+        created_at=vm.created_at,
+    )
+
+
+def vm_status_out(vm: Vm) -> VmStatusOut:
+    """A VM's state and load, as last seen."""
+    return VmStatusOut(
+        vm_uuid=vm.name,
+        state=vm.state,
+        known_state=vm.known_state,
+        state_since=vm.state_since,
+        seen_at=vm.seen_at,
+        agent=vm.agent,
+        cpu_usage=vm.cpu_percent,
+        mem_usage=vm.memory_used_mib,
+        mem_total=vm.memory_mib,
+        hdd_total=vm.disk_gib,
+        rates=vm.rates,
+        guest_report=vm.report,
+        guest_report_at=vm.report_at,
+    )
+
+
+def task_out(task: Task, lines: list[TaskLine] | None = None) -> TaskOut:
+    """A task; with its log when that is given."""
+    return TaskOut(
+        id=task.id,
+        kind=task.kind,
+        status=task.status,
+        percent=task.percent,
+        message=told(task.message) or "",
+        error_code=task.error_status,
+        hs_name=task.host_name,
+        vm_uuid=task.vm_name,
+        actor=task.actor,
+        created_at=task.created_at,
+        started_at=task.started_at,
+        ended_at=task.ended_at,
+        result=task.result,
+        log=None
+        if lines is None
+        else [TaskLineOut(at=line.at, level=line.level, message=told(line.message) or "") for line in lines],
+    )
+
+
+def acted_out(task: Task) -> ActedOut:
+    """What was begun."""
+    return ActedOut(task_id=task.id, status=task.status, vm_uuid=task.vm_name or None, result=task.result)
+
+
+def _given(nic: Nic) -> list[str]:
+    return [row.ip for row in nic.given]  # type: ignore[attr-defined]
+
+
+def _first(addresses: list[str], version: int) -> str:
+    found = []
+    for text in addresses:
+        address = ip_address(text.split("/")[0].split("%")[0])
+        if address.version == version:
+            found.append((address.is_link_local, text.split("/")[0]))
+    return min(found)[1] if found else ""

@@ -1,0 +1,287 @@
+"""The only place where the parts are wired together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+import orjson
+import structlog
+from quart import Quart, Response, redirect, request
+from quart.json.provider import DefaultJSONProvider
+from quart_rate_limiter import RateLimiter, RateLimitExceeded
+from quart_schema import Info, OpenAPIProvider, QuartSchema
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.routing import Rule
+
+from panel import __version__, i18n, web
+from panel.api import blueprint as api
+from panel.api.wire import to_jsonable
+from panel.console.routes import blueprint as console
+from panel.console.websocket import BoundedWebsocketConnection
+from panel.engines.types import EngineKind
+from panel.errors import InvalidInput, NotFound, PanelError, TooLarge, TooManyRequests
+from panel.events import EventBus
+from panel.i18n import gettext_noop as _
+from panel.models.database import close_database, open_database
+from panel.pages import blueprint as pages
+from panel.security import SecretBox
+from panel.services.access import AccessService
+from panel.services.addresses import AddressService
+from panel.services.audit import AuditLog
+from panel.services.configuration import ConfigurationService
+from panel.services.consoles import ConsoleService
+from panel.services.container import Services
+from panel.services.engines import EnginePool
+from panel.services.forwards import ForwardService
+from panel.services.gateways import GatewayService
+from panel.services.guests import GuestService
+from panel.services.hosts import HostService
+from panel.services.images import ImageService
+from panel.services.observations import Observations
+from panel.services.observer import Observer
+from panel.services.power import PowerService
+from panel.services.tasks import TaskService
+from panel.services.vms import VmService
+from panel.settings import Settings
+
+SWEEP_SECONDS = 60.0
+LARGEST_BODY = 1024 * 1024  # bytes; what is larger has a route of its own
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; "
+        "form-action 'self'; frame-ancestors 'self'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "SAMEORIGIN",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+terminal = structlog.get_logger("panel")
+
+
+class JsonProvider(DefaultJSONProvider):
+    """orjson, and what pydantic can turn into JSON."""
+
+    def dumps(self, obj: Any, **_kwargs: Any) -> str:
+        return orjson.dumps(obj, default=to_jsonable, option=orjson.OPT_NON_STR_KEYS).decode()
+
+    def loads(self, s: str | bytes, **_kwargs: Any) -> Any:
+        return orjson.loads(s)
+
+
+class ApiDocument(OpenAPIProvider):
+    """The OpenAPI document: the routes for programs, none of the pages."""
+
+    def generate_rules(self) -> Iterable[Rule]:
+        """The rules below ``/api``."""
+        return (rule for rule in super().generate_rules() if rule.rule.startswith("/api/"))
+
+
+def build_services(settings: Settings) -> Services:
+    """Make and connect the services. Touches only the data folder's key; the database is opened by ``start``."""
+    box = SecretBox.open(settings.data_folder)
+    events = EventBus()
+    audit = AuditLog()
+    pool = EnginePool(box)
+    access = AccessService(settings, box, events, audit)
+    observations = Observations(events)
+    observer = Observer(settings, pool, observations, events, audit)
+    tasks = TaskService(box, events, audit)
+    gateways = GatewayService(pool, events, audit)
+    addresses = AddressService(pool, gateways, events, audit)
+    observer.inventories.append(addresses.sync_networks)
+    observer.rounds.append(lambda host_id: gateways.wake(host_id, look=True))
+    observations.rewired = gateways.wake
+    engines = tuple(kind for kind in EngineKind if kind is not EngineKind.FAKE or settings.fake_engine)
+    return Services(
+        settings=settings,
+        box=box,
+        events=events,
+        audit=audit,
+        access=access,
+        pool=pool,
+        tasks=tasks,
+        observer=observer,
+        hosts=HostService(box, pool, observer, observations, events, audit, engines),
+        vms=VmService(tasks, pool, observer, observations, addresses, gateways, events, audit),
+        power=PowerService(tasks, pool, observations),
+        consoles=ConsoleService(access, pool, events, audit),
+        guests=GuestService(events),
+        images=ImageService(pool, observer, audit),
+        gateways=gateways,
+        addresses=addresses,
+        forwards=ForwardService(settings.port, gateways, events, audit),
+        configuration=ConfigurationService(settings.data_folder, box, access, pool, observer, events, audit),
+    )
+
+
+def create_app(settings: Settings) -> Quart:
+    """The panel as an ASGI application."""
+    services = build_services(settings)
+    app = Quart(__name__, static_folder=None, template_folder=None)
+    app.extensions["panel"] = services
+    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
+    app.asgi_websocket_class = BoundedWebsocketConnection
+    RateLimiter(app)
+    QuartSchema(
+        app,
+        info=Info(title="OpenIDCS Panel", version=__version__),
+        openapi_path="/openapi.json",
+        redoc_ui_path=None,
+        scalar_ui_path=None,
+        swagger_ui_path=None,
+        conversion_preference="pydantic",
+        security_schemes={"bearer": {"type": "http", "scheme": "bearer"}},
+        security=[{"bearer": []}],
+        openapi_provider_class=ApiDocument,
+    )
+    app.json = JsonProvider(app)
+    app.register_blueprint(api, url_prefix="/api")
+    app.register_blueprint(pages)
+    app.register_blueprint(console)
+    app.add_url_rule("/assets/<digest>/<path:path>", "assets", web.serve_asset)
+    _install_hooks(app, services)
+    _install_errors(app)
+    if settings.base_path:
+        app.asgi_app = _under(settings.base_path, app.asgi_app)  # type: ignore[method-assign,assignment]
+    return app
+
+
+def _install_hooks(app: Quart, services: Services) -> None:
+    background: set[asyncio.Task[None]] = set()
+
+    @app.before_serving
+    async def start() -> None:
+        await open_database(services.settings.database)
+        services.gateways.start()
+        await services.tasks.recover()
+        await services.observer.start()
+        background.add(asyncio.create_task(_housekeeping(services)))
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
+
+    @app.after_serving
+    async def stop() -> None:
+        for job in background:
+            job.cancel()
+        await services.consoles.stop()
+        await services.observer.stop()
+        await services.tasks.stop()
+        await services.gateways.stop()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(services.pool.close(), 1.0)
+        await close_database()
+
+    @app.before_request
+    async def language() -> None:
+        web.choose_language()
+
+    @app.before_websocket
+    async def websocket_language() -> None:
+        web.choose_language()
+
+    @app.after_request
+    async def headers(response: Response) -> Response:
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        if "Cache-Control" not in response.headers:
+            response.headers["Cache-Control"] = "no-store"
+        return response
+
+
+def _install_errors(app: Quart) -> None:
+    @app.errorhandler(PanelError)
+    async def panel_error(error: PanelError) -> Response:
+        return await _render_error(error)
+
+    @app.errorhandler(RateLimitExceeded)
+    async def limited(error: RateLimitExceeded) -> Response:
+        return await _render_error(
+            TooManyRequests(_("Slow down. Try again in {seconds} s."), retry_after=_seconds(error.retry_after))
+        )
+
+    @app.errorhandler(HTTPException)
+    async def http_error(error: HTTPException) -> Response:
+        response = await _render_error(_from_http(error))
+        if isinstance(error, MethodNotAllowed) and error.valid_methods:
+            response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+        return response
+
+    @app.errorhandler(Exception)
+    async def unexpected(error: Exception) -> Response:
+        terminal.error("request failed", method=request.method, path=request.path, exc_info=error)
+        return await _render_error(PanelError(_("An internal error; the panel's log has its trace.")))
+
+
+def _from_http(error: HTTPException) -> PanelError:
+    status = error.code or 500
+    if status == 404:
+        return NotFound(_("There is no such page."))
+    if status == 413:
+        return TooLarge(_("The request is larger than {most} bytes."), most=LARGEST_BODY)
+    if status >= 500:
+        terminal.error("request failed", path=request.path, exc_info=error)
+        return PanelError(_("An internal error; the panel's log has its trace."))
+    known = InvalidInput(_("This address does not take {method}.") if status == 405 else _("The request is malformed."),
+                         method=request.method)  # fmt: skip
+    known.status = status
+    return known
+
+
+async def _render_error(error: PanelError) -> Response:
+    """An error, once: JSON for programs, a page or a fragment for people."""
+    message = error.text.translate()
+    if request.path.startswith("/api/") or web.wants_json():
+        data = {"field": error.field} if error.field else None
+        response = Response(app_json({"code": error.status, "msg": message, "data": data}), error.status)
+        response.content_type = "application/json"
+    elif error.status == 401 and not web.is_htmx() and request.method == "GET":
+        return redirect(web.url("pages.login", next=request.root_path + request.full_path.rstrip("?")))  # type: ignore[return-value]
+    else:
+        template = "partials/error.html" if web.is_htmx() else "pages/error.html"
+        title = i18n.gettext(error.title)
+        html = await web.render(template, title=title, message=message, status=error.status, field=error.field)
+        response = Response(html, error.status)
+    if isinstance(error, TooManyRequests):
+        response.headers["Retry-After"] = str(error.retry_after)
+    return response
+
+
+def app_json(value: Any) -> bytes:
+    """JSON as the API sends it."""
+    return orjson.dumps(value, default=to_jsonable, option=orjson.OPT_NON_STR_KEYS)
+
+
+async def _housekeeping(services: Services) -> None:
+    while True:
+        try:
+            await services.access.sweep()
+            await services.consoles.sweep()
+            await services.audit.trim()
+        except Exception:
+            terminal.exception("housekeeping failed")
+        await asyncio.sleep(SWEEP_SECONDS)
+
+
+def _under(base_path: str, inner: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """Serve under a sub-path, whether or not the reverse proxy strips it."""
+
+    async def outer(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] in {"http", "websocket"}:
+            path = scope["path"]
+            if path != base_path and not path.startswith(base_path + "/"):
+                path = base_path + path
+            scope = scope | {"root_path": base_path, "path": path}
+        await inner(scope, receive, send)
+
+    return outer
+
+
+def _seconds(value: object) -> int:
+    return value if isinstance(value, int) else 60

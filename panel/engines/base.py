@@ -1,0 +1,137 @@
+"""The engine: what a hypervisor can do, small. One instance serves one host.
+
+Rules for every engine (the contract suite in ``tests/contract`` holds them):
+- Every method is a coroutine that never blocks the event loop and ends within a timeout of its own.
+- Any string that names no VM is ``NotFound``, however malformed. A VM that vanishes while others are looked at is no error.
+- A title is kept exactly as given, or refused with ``InvalidInput(field="vm_name")``.
+- Only ``panel.errors`` come out: ``NotFound`` for a VM that is not there, ``Conflict`` for a state that forbids it,
+  ``HostUnreachable``/``EngineTimeout`` when the host does not answer, ``EngineFailure`` for the rest, each with a message
+  that names the mend.
+- What ``capabilities`` does not declare raises ``Unsupported``. What it declares works.
+- ``create`` that fails leaves nothing behind; ``delete`` may be called again on what is half gone.
+- Cancelling a coroutine (a task was cancelled) cleans up like a failure.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from typing import ClassVar
+
+from panel.engines.capabilities import Capabilities
+from panel.engines.types import (
+    ChangeOutcome,
+    ConsoleKind,
+    ConsoleTarget,
+    DeleteOutcome,
+    EngineKind,
+    HostConnection,
+    HostField,
+    HostInfo,
+    HostStatus,
+    Image,
+    Leftover,
+    NetworkInfo,
+    PowerAction,
+    Reporter,
+    VmChange,
+    VmEvent,
+    VmObservation,
+    VmSpec,
+)
+from panel.errors import Unsupported
+from panel.i18n import gettext_noop as _
+
+
+class Engine(ABC):
+    """One host's hypervisor."""
+
+    kind: ClassVar[EngineKind]
+    title: ClassVar[str]
+    capabilities: ClassVar[Capabilities]
+    fields: ClassVar[tuple[HostField, ...]]
+
+    def __init__(self, connection: HostConnection) -> None:
+        self.connection = connection
+
+    @abstractmethod
+    async def probe(self) -> HostInfo:
+        """Connect and prove that the host is usable: rights, storage, network. The connection test."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Give back connections and threads. Never raises; may be called twice."""
+
+    @abstractmethod
+    async def host_status(self) -> HostStatus:
+        """The host's load now."""
+
+    @abstractmethod
+    async def observe(self) -> list[VmObservation]:
+        """All VMs of the host, in one or a few bulk calls, whatever their number."""
+
+    @abstractmethod
+    async def inspect(self, ref: str) -> VmObservation:
+        """One VM, read now. ``NotFound`` when it is not there."""
+
+    @abstractmethod
+    async def power(self, ref: str, action: PowerAction, report: Reporter) -> None:
+        """Do it and return when it is so. ``Conflict`` when the state forbids it. ``SHUTDOWN`` asks the guest (agent, then
+        ACPI) and raises ``EngineTimeout`` when the guest has not stopped by its deadline."""
+
+    async def prepare(self) -> None:
+        """Make what the host lacks for VMs of the panel (storage pool, NAT network). Repeating it changes nothing."""
+
+    def watch(self) -> AsyncIterator[VmEvent]:
+        """Changes as they happen, from the first ``anext`` on, until ``close`` or until the connection breaks (then the iterator
+        ends or raises ``HostUnreachable``)."""
+        raise Unsupported(_("This engine does not report changes as they happen."))
+
+    async def create(self, spec: VmSpec, report: Reporter) -> None:
+        """Make the VM ``spec.ref``, whole or not at all."""
+        raise Unsupported(_("This engine cannot create VMs."))
+
+    async def update(self, ref: str, change: VmChange, report: Reporter) -> ChangeOutcome:
+        """Change it, live where possible. ``InvalidInput`` for a disk that would shrink."""
+        raise Unsupported(_("This engine cannot change VMs."))
+
+    async def delete(self, ref: str, name: str, report: Reporter) -> DeleteOutcome:
+        """Remove the VM (running or not) and all that the panel made for it, found by ``ref`` and ``name`` even when half is
+        gone or was never finished. What the panel did not make stays. Nothing there at all is not an error."""
+        raise Unsupported(_("This engine cannot delete VMs."))
+
+    async def console(self, ref: str, kind: ConsoleKind = ConsoleKind.VNC) -> ConsoleTarget:
+        """Where the VM's console is. ``Conflict`` when the VM is off or has none."""
+        raise Unsupported(_("This engine has no console."))
+
+    async def set_password(self, ref: str, user: str, password: str) -> None:
+        """Set a password inside the running guest. ``Conflict`` when that needs something that is not there."""
+        raise Unsupported(_("This engine cannot set a guest's password."))
+
+    async def list_images(self) -> list[Image]:
+        """What VMs can be made from, by name."""
+        raise Unsupported(_("This engine has no images."))
+
+    @property
+    def on_this_machine(self) -> bool:
+        """Whether the host's network stack is the one that the panel's own programs see."""
+        return False
+
+    async def list_networks(self) -> list[NetworkInfo]:
+        """The networks that VMs of the panel are connected to, as they are now."""
+        raise Unsupported(_("This engine does not manage networks."))
+
+    async def reserve(self, network: str, mac: str, addresses: tuple[str, ...]) -> None:
+        """See to it that DHCP on ``network`` gives ``mac`` exactly these addresses, now and after a restart; ``()`` removes
+        what there is. At most one of each family. Repeating it changes nothing.
+
+        Raises:
+            NotFound: there is no such network (``()`` is content with that).
+            InvalidInput: an address is not of the network, or there are two of a family.
+            Conflict: an address is reserved for another MAC.
+        """
+        raise Unsupported(_("This engine does not manage networks."))
+
+    async def leftovers(self) -> list[Leftover]:
+        """Disks and seeds in the panel's own storage that belong to no VM."""
+        return []

@@ -1,0 +1,387 @@
+"""The fake engine: a hypervisor in memory, for tests, benchmarks and demonstrations. Nothing else needed."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from typing import ClassVar
+
+from panel.engines.base import Engine
+from panel.engines.capabilities import Capabilities
+from panel.engines.fake.behaviour import Behaviour, Manner, number
+from panel.engines.fake.checks import check_change, check_reservation, check_spec
+from panel.engines.fake.images import IMAGES, find_image
+from panel.engines.fake.screen import Screen
+from panel.engines.fake.view import HOST_CPUS, HOST_MEMORY_MIB, ON, view_garbage, view_host, view_network, view_vm
+from panel.engines.fake.world import GIB, SEED_BYTES, FakeNic, FakeVm, FakeWorld, world
+from panel.engines.types import (
+    ChangeOutcome,
+    ConsoleKind,
+    ConsoleTarget,
+    DeleteOutcome,
+    EngineKind,
+    HostConnection,
+    HostField,
+    HostInfo,
+    HostStatus,
+    Image,
+    Leftover,
+    NetworkInfo,
+    PowerAction,
+    PowerState,
+    Reporter,
+    StreamTarget,
+    VmChange,
+    VmEvent,
+    VmObservation,
+    VmSpec,
+)
+from panel.errors import Conflict, EngineTimeout, NotFound
+from panel.i18n import Text
+from panel.i18n import gettext_noop as _
+
+VERSION = "Fake 1.0"
+DISKS = "/fake/disks"
+
+# What each action needs the VM to be, and makes it.
+POWER: dict[PowerAction, tuple[frozenset[PowerState], PowerState]] = {
+    PowerAction.START: (frozenset({PowerState.STOPPED, PowerState.CRASHED}), PowerState.RUNNING),
+    PowerAction.STOP: (ON | {PowerState.CRASHED}, PowerState.STOPPED),
+    PowerAction.SHUTDOWN: (frozenset({PowerState.RUNNING}), PowerState.STOPPED),
+    PowerAction.SUSPEND: (frozenset({PowerState.RUNNING}), PowerState.SUSPENDED),
+    PowerAction.RESUME: (frozenset({PowerState.SUSPENDED}), PowerState.RUNNING),
+    PowerAction.RESET: (frozenset({PowerState.RUNNING}), PowerState.RUNNING),
+}
+
+
+class FakeEngine(Engine):
+    """Drives a ``FakeWorld``, well or as badly as the connection's options say."""
+
+    kind: ClassVar[EngineKind] = EngineKind.FAKE
+    title: ClassVar[str] = _("Fake (in memory)")
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        power=frozenset(PowerAction),
+        create=True,
+        update=True,
+        update_live=True,
+        delete=True,
+        console=True,
+        password=True,
+        scan=True,
+        images=True,
+        networks=True,
+        events=True,
+    )
+    fields: ClassVar[tuple[HostField, ...]] = (
+        HostField("server_addr", _("World"), _("Hosts with the same world see the same VMs."), placeholder="demo"),
+        HostField("vms", _("VMs"), _("How many VMs are there from the start."), default="0"),
+        HostField(
+            "behaviour",
+            _("Behaviour"),
+            _("Empty for a good host; or slow, failing, lying, hung, refusing, garbage."),
+        ),
+        HostField("delay", _("Delay"), _("Seconds that each call takes."), default="0"),
+        HostField("fail_at", _("Fails at"), _("Where a failing host fails: create:2 is its second step.")),
+        HostField("lies", _("Lies about"), _("What a lying host only pretends: power, update, delete, observe ...")),
+        HostField("only", _("Only"), _("The calls that the behaviour is about; empty is all.")),
+        HostField("shutdown_timeout", _("Shutdown deadline"), _("Seconds that a guest has to stop."), default="1"),
+        HostField("state_file", _("State file"), _("A file that keeps the world across restarts.")),
+    )
+
+    def __init__(self, connection: HostConnection) -> None:
+        super().__init__(connection)
+        options = connection.options
+        self._behaviour = Behaviour.from_options(options)
+        self._vms = int(number(options, "vms", 0))
+        self._shutdown_timeout = number(options, "shutdown_timeout", 1.0)
+        self._queues: set[asyncio.Queue[VmEvent | None]] = set()
+        self._screens: set[asyncio.Task[None]] = set()
+        self._first_seen: list[VmObservation] | None = None
+
+    @property
+    def world(self) -> FakeWorld:
+        """The host behind this engine; the same one for every engine with this address."""
+        options = self.connection.options
+        return world(self.connection.address, state_file=options.get("state_file", ""), vms=self._vms)
+
+    @property
+    def behaviour(self) -> Behaviour:
+        """How the host behaves now."""
+        return self.world.behaviour or self._behaviour
+
+    def _vm(self, ref: str) -> FakeVm:
+        vm = self.world.vms.get(ref)
+        if vm is None:
+            raise NotFound(_("No VM {ref} on {host}. Scan the host to see what is there."), ref=ref, host=self._name)
+        return vm
+
+    @property
+    def _name(self) -> str:
+        return self.connection.name
+
+    async def probe(self) -> HostInfo:
+        """Always usable, unless told otherwise; says that it is not real."""
+        await self.behaviour.enter("probe")
+        warning = Text(_("This host is imaginary: its VMs exist in the panel's memory only."))
+        return HostInfo(VERSION, self.connection.address or "fake", HOST_CPUS, HOST_MEMORY_MIB, True, (warning,))
+
+    async def prepare(self) -> None:
+        """Remember that it was done."""
+        await self.behaviour.enter("prepare")
+        if not self.world.prepared:
+            self.world.prepared = True
+            self.world.save()
+
+    async def close(self) -> None:
+        """End what watches and what shows."""
+        for queue in self._queues:
+            queue.put_nowait(None)
+        for task in self._screens:
+            task.cancel()
+        await asyncio.gather(*self._screens, return_exceptions=True)
+
+    async def host_status(self) -> HostStatus:
+        """The sum of the VMs."""
+        await self.behaviour.enter("host_status")
+        return view_host(self.world)
+
+    async def observe(self) -> list[VmObservation]:
+        """Every VM; the same old ones from a host that lies about it, nonsense from a broken one."""
+        await self.behaviour.enter("observe")
+        view = view_garbage if self.behaviour.manner is Manner.GARBAGE else view_vm
+        now = self.world.clock()
+        seen = [view(vm, now, self.world.network.reservations) for vm in self.world.vms.values()]
+        if "observe" not in self.behaviour.lies:
+            return seen
+        self._first_seen = self._first_seen if self._first_seen is not None else seen
+        return list(self._first_seen)
+
+    async def inspect(self, ref: str) -> VmObservation:
+        """One VM, as it is."""
+        await self.behaviour.enter("inspect")
+        view = view_garbage if self.behaviour.manner is Manner.GARBAGE else view_vm
+        return view(self._vm(ref), self.world.clock(), self.world.network.reservations)
+
+    async def watch(self) -> AsyncIterator[VmEvent]:
+        """Changes of the world, also by other engines of the same host, until ``close``."""
+        await self.behaviour.enter("watch")
+        here = self.world
+        queue = here.listen()
+        self._queues.add(queue)
+        try:
+            while (event := await queue.get()) is not None:
+                yield event
+        finally:
+            here.unlisten(queue)
+            self._queues.discard(queue)
+
+    async def power(self, ref: str, action: PowerAction, report: Reporter) -> None:
+        """Change the state where it allows that."""
+        await self.behaviour.enter("power")
+        report = self.behaviour.reporter("power", report)
+        self._require_state(self._vm(ref), action)
+        await report.step(_("Asking the fake host to {action} the VM."), percent=10, action=action.value)
+        vm = self._vm(ref)
+        if action is PowerAction.SHUTDOWN and vm.ignores_shutdown:
+            await asyncio.sleep(self._shutdown_timeout)
+            raise EngineTimeout(
+                _("The guest did not stop within {seconds} s. Stop it, which pulls the plug."),
+                seconds=self._shutdown_timeout,
+            )
+        state = self._require_state(vm, action)
+        if "power" not in self.behaviour.lies:
+            vm.enter(state, self.world.clock())
+            self.world.changed(ref, f"power.{action}")
+
+    def _require_state(self, vm: FakeVm, action: PowerAction) -> PowerState:
+        """The state that ``action`` leads to; ``Conflict`` when it does not start where the VM is."""
+        wanted, result = POWER[action]
+        if vm.state not in wanted:
+            raise Conflict(
+                _("{name} is {state}: it cannot {action} now."),
+                name=vm.name,
+                state=vm.state.value,
+                action=action.value,
+            )
+        return result
+
+    async def create(self, spec: VmSpec, report: Reporter) -> None:
+        """Disk, seed, definition, start: undone in full when one of them breaks."""
+        await self.behaviour.enter("create")
+        report = self.behaviour.reporter("create", report)
+        here = self.world
+        check_spec(here, spec)
+        if "create" in self.behaviour.lies:
+            return
+        here.making[spec.name] = spec.ref
+        try:
+            await self._make(here, spec, report)
+        except BaseException:
+            here.vms.pop(spec.ref, None)
+            here.disks = {path: disk for path, disk in here.disks.items() if disk.owner != spec.ref}
+            here.changed(spec.ref, "create.undone")
+            raise
+        finally:
+            del here.making[spec.name]
+
+    async def _make(self, here: FakeWorld, spec: VmSpec, report: Reporter) -> None:
+        base = f"{DISKS}/{spec.name}-{spec.ref}"
+        await report.step(_("Making the disk of {size} GiB."), percent=10, size=spec.disk_gib)
+        here.add_disk(f"{base}.qcow2", spec.ref, spec.disk_gib * GIB)
+        await report.step(_("Writing the first-boot settings."), percent=50)
+        here.add_disk(f"{base}.iso", spec.ref, SEED_BYTES)
+        await report.step(_("Defining the VM."), percent=70)
+        here.vms[spec.ref] = vm = make_vm(spec)
+        here.changed(spec.ref, "create")
+        if spec.start:
+            await report.step(_("Starting the VM."), percent=90)
+            vm.enter(PowerState.RUNNING, here.clock())
+            here.changed(spec.ref, "power.start")
+
+    async def update(self, ref: str, change: VmChange, report: Reporter) -> ChangeOutcome:
+        """At once, but fewer CPUs and less memory of a running VM wait for its next start."""
+        await self.behaviour.enter("update")
+        report = self.behaviour.reporter("update", report)
+        check_change(self._vm(ref), change)
+        await report.step(_("Changing the VM."), percent=50)
+        vm = self._vm(ref)
+        check_change(vm, change)
+        live: list[str] = []
+        later: list[str] = []
+        pretend = "update" in self.behaviour.lies
+        for name in ("title", "cpu_count", "memory_mib", "disk_gib"):
+            value = getattr(change, name)
+            if value is None:
+                continue
+            waits = name in {"cpu_count", "memory_mib"} and vm.state in ON and value < getattr(vm, name)
+            (later if waits else live).append(name)
+            if not pretend:
+                self._change(vm, name, value, waits=waits)
+        self.world.changed(ref, "update")
+        return ChangeOutcome(tuple(live), tuple(later))
+
+    def _change(self, vm: FakeVm, name: str, value: str | int, *, waits: bool) -> None:
+        vm.pending.pop(name, None)
+        if waits and isinstance(value, int):
+            vm.pending[name] = value
+            return
+        setattr(vm, name, value)
+        if name == "disk_gib":
+            for disk in self.world.disks_of(vm.ref):
+                if disk.size_bytes != SEED_BYTES:
+                    disk.size_bytes = vm.disk_gib * GIB
+
+    async def delete(self, ref: str, name: str, report: Reporter) -> DeleteOutcome:
+        """The VM, and the disks that were made for it; those of others stay."""
+        await self.behaviour.enter("delete")
+        report = self.behaviour.reporter("delete", report)
+        here = self.world
+        pretend = "delete" in self.behaviour.lies
+        disks = here.disks_of(ref)
+        removed = tuple(disk.path for disk in disks if disk.made_by_panel)
+        kept = tuple(disk.path for disk in disks if not disk.made_by_panel)
+        if ref in here.vms:
+            await report.step(_("Removing the VM {name}."), percent=20, name=name)
+            if not pretend:
+                here.vms.pop(ref, None)
+                here.changed(ref, "delete")
+        for path in removed:
+            await report.step(_("Removing {path}."), percent=60, path=path)
+            if not pretend:
+                here.disks.pop(path, None)
+                here.save()
+        return DeleteOutcome(removed, kept)
+
+    async def console(self, ref: str, kind: ConsoleKind = ConsoleKind.VNC) -> ConsoleTarget:
+        """A screen that draws; each viewer has its own."""
+        await self.behaviour.enter("console")
+        vm = self._vm(ref)
+        if vm.state not in ON:
+            raise Conflict(
+                _("{name} is {state}: it has no screen. Start it first."), name=vm.name, state=vm.state.value
+            )
+
+        async def dial() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+            ours, theirs = socket.socketpair()
+            screen = Screen(vm.title or vm.name, lambda: self._screen_seconds(vm))
+            task = asyncio.create_task(screen.serve(*await asyncio.open_unix_connection(sock=ours)))
+            self._screens.add(task)
+            task.add_done_callback(self._screens.discard)
+            return await asyncio.open_unix_connection(sock=theirs)
+
+        return StreamTarget(dial)
+
+    def _screen_seconds(self, vm: FakeVm) -> float | None:
+        return vm.ran(self.world.clock()) if vm.state in ON and vm.ref in self.world.vms else None
+
+    async def set_password(self, ref: str, user: str, password: str) -> None:
+        """Recorded, when the VM runs and has an agent."""
+        await self.behaviour.enter("password")
+        self.behaviour.step("password", 1)
+        vm = self._vm(ref)
+        if vm.state is not PowerState.RUNNING:
+            raise Conflict(_("{name} is {state}. Start it first."), name=vm.name, state=vm.state.value)
+        if not vm.agent:
+            raise Conflict(
+                _("No guest agent answers in {name}. Install qemu-guest-agent in it and try again."),
+                name=vm.name,
+            )
+        if "password" not in self.behaviour.lies:
+            vm.passwords[user] = password
+            self.world.save()
+
+    async def list_images(self) -> list[Image]:
+        """The same three on every fake host."""
+        await self.behaviour.enter("images")
+        return list(IMAGES)
+
+    @property
+    def on_this_machine(self) -> bool:
+        """As much as anything imaginary is."""
+        return True
+
+    async def list_networks(self) -> list[NetworkInfo]:
+        """The one NAT network."""
+        await self.behaviour.enter("networks")
+        return [view_network(self.world.network)]
+
+    async def reserve(self, network: str, mac: str, addresses: tuple[str, ...]) -> None:
+        """Remembered, and taken by the guest."""
+        await self.behaviour.enter("reserve")
+        here = self.world.network
+        if network != here.name:
+            if addresses:
+                raise NotFound(_("The host has no network {name}."), name=network)
+            return
+        check_reservation(here, mac, addresses)
+        if addresses:
+            here.reservations[mac] = list(addresses)
+        else:
+            here.reservations.pop(mac, None)
+        self.world.save()
+
+    async def leftovers(self) -> list[Leftover]:
+        """Disks whose VM is gone, or was never finished."""
+        await self.behaviour.enter("leftovers")
+        return [Leftover(disk.path, disk.size_bytes) for disk in self.world.orphans() if disk.made_by_panel]
+
+
+def make_vm(spec: VmSpec) -> FakeVm:
+    """The stopped VM that ``spec`` asks for. Every image has an agent; an empty disk has none."""
+    image = find_image(spec.image) if spec.image else None
+    vm = FakeVm(
+        ref=spec.ref,
+        name=spec.name,
+        title=spec.title,
+        cpu_count=spec.cpu_count,
+        memory_mib=spec.memory_mib,
+        disk_gib=spec.disk_gib,
+        nics=[FakeNic(nic.name, nic.mac, nic.mode, nic.network or f"fake-{nic.mode}") for nic in spec.nics],
+        image=image.name if image else "",
+        hostname=spec.hostname,
+        agent=image is not None,
+    )
+    if image and spec.password is not None:
+        vm.passwords[spec.user] = spec.password
+    return vm

@@ -1,0 +1,120 @@
+"""What an observer sees of a fake host."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from zlib import crc32
+
+from panel.engines.fake.load import (
+    DISK_READ_RATE,
+    DISK_WRITE_RATE,
+    NET_RX_RATE,
+    NET_TX_RATE,
+    busy_seconds,
+    memory_used,
+    total_bytes,
+)
+from panel.engines.fake.world import GIB, FakeNetwork, FakeNic, FakeVm, FakeWorld
+from panel.engines.types import HostStatus, NetworkInfo, NicMode, NicObservation, PowerState, VmObservation
+
+ON = frozenset({PowerState.RUNNING, PowerState.SUSPENDED})
+HOST_CPUS = 16
+HOST_MEMORY_MIB = 64 * 1024
+HOST_DISK_GIB = 2000.0
+
+
+def view_vm(vm: FakeVm, now: float, reservations: Mapping[str, list[str]] | None = None) -> VmObservation:
+    """One VM as it is; its guest takes the addresses that DHCP keeps for it."""
+    seen = VmObservation(
+        ref=vm.ref,
+        name=vm.name,
+        title=vm.title,
+        state=vm.state,
+        cpu_count=vm.cpu_count,
+        memory_mib=vm.memory_mib,
+        disk_gib=float(vm.disk_gib),
+        nics=tuple(_view_nic(nic, vm, reservations or {}) for nic in vm.nics),
+        os_name=vm.image,
+        managed=vm.managed,
+    )
+    if vm.state not in ON:
+        return seen
+    return _with_counters(seen, vm.ran(now), agent=vm.agent and vm.state is PowerState.RUNNING)
+
+
+def _with_counters(seen: VmObservation, ran: float, *, agent: bool) -> VmObservation:
+    ref = seen.ref
+    return replace(
+        seen,
+        cpu_seconds=seen.cpu_count * busy_seconds(ref, "cpu", ran),
+        memory_used_mib=memory_used(ref, seen.memory_mib, ran),
+        disk_read_bytes=total_bytes(ref, "read", ran, DISK_READ_RATE),
+        disk_write_bytes=total_bytes(ref, "write", ran, DISK_WRITE_RATE),
+        net_rx_bytes=total_bytes(ref, "rx", ran, NET_RX_RATE),
+        net_tx_bytes=total_bytes(ref, "tx", ran, NET_TX_RATE),
+        agent=agent,
+    )
+
+
+def _view_nic(nic: FakeNic, vm: FakeVm, reservations: Mapping[str, list[str]]) -> NicObservation:
+    addresses: tuple[str, ...] = ()
+    if vm.state is PowerState.RUNNING and vm.agent:
+        number = crc32(nic.mac.encode())
+        made_up = (f"10.77.{number % 256}.{2 + (number >> 8) % 250}",)
+        addresses = tuple(reservations.get(nic.mac, ())) or made_up
+    port = "f" + nic.mac.replace(":", "") if vm.state in ON else ""
+    return NicObservation(nic.name, nic.mac, nic.mode, nic.network, addresses, port)
+
+
+def view_garbage(vm: FakeVm, now: float, _reservations: Mapping[str, list[str]] | None = None) -> VmObservation:
+    """One VM as a broken hypervisor might tell it: markup, impossible numbers, counters that fall."""
+    return VmObservation(
+        ref=vm.ref,
+        name=vm.name,
+        title="<script>alert(1)</script>\x07\u202e" + vm.title + "\n" * 3 + "x" * 300,
+        state=PowerState.CRASHED if int(now) % 2 else PowerState.RUNNING,
+        cpu_count=0,
+        memory_mib=-1,
+        disk_gib=float("inf"),
+        nics=(NicObservation("", "not-a-mac", None, '"><b>', ("999.1.2.3", "::zz", "")),),
+        os_name="]]><!--",
+        cpu_seconds=1e6 - now % 1e6,
+        memory_used_mib=2**62,
+        disk_read_bytes=int(1e6 - now % 1e6),
+        disk_write_bytes=-5,
+        net_rx_bytes=2**64,
+        net_tx_bytes=0,
+        agent=None,
+        managed=vm.managed,
+    )
+
+
+def view_host(world: FakeWorld) -> HostStatus:
+    """The host's load: the sum of its running VMs."""
+    on = [vm for vm in world.vms.values() if vm.state in ON]
+    running = [vm for vm in on if vm.state is PowerState.RUNNING]
+    busy = sum(0.35 * vm.cpu_count for vm in running)
+    return HostStatus(
+        cpu_percent=min(100.0, 2.0 + 100.0 * busy / HOST_CPUS),
+        cpu_count=HOST_CPUS,
+        memory_total_mib=HOST_MEMORY_MIB,
+        memory_used_mib=min(HOST_MEMORY_MIB, 2048 + sum(vm.memory_mib for vm in on)),
+        disk_total_gib=HOST_DISK_GIB,
+        disk_used_gib=min(HOST_DISK_GIB, sum(disk.size_bytes for disk in world.disks.values()) / GIB),
+    )
+
+
+def view_network(network: FakeNetwork) -> NetworkInfo:
+    """The NAT network as it is."""
+    return NetworkInfo(
+        name=network.name,
+        mode=NicMode.NAT,
+        bridge=network.bridge,
+        subnet4=network.subnet4,
+        gateway4=network.gateway4,
+        subnet6=network.subnet6,
+        gateway6=network.gateway6,
+        forward_mode="nat",
+        reservations=tuple((mac, address) for mac, held in network.reservations.items() for address in held),
+    )

@@ -1,0 +1,309 @@
+"""What engines and the rest of the house say to one another. Sizes: memory in MiB, disks in GiB, rates in bytes/s."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from panel.i18n import Text
+
+
+class EngineKind(StrEnum):
+    """The engines, by the name used inside the panel. ``panel.api.wire`` maps the API document's names."""
+
+    FAKE = "fake"
+    LIBVIRT = "libvirt"
+
+
+class PowerState(StrEnum):
+    """What a VM is doing. ``UNKNOWN`` means nobody could look; ``MISSING`` means we looked and it is not there."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    SUSPENDED = "suspended"
+    CRASHED = "crashed"
+    UNKNOWN = "unknown"
+    MISSING = "missing"
+
+
+class PowerAction(StrEnum):
+    """What an operator can ask of a VM's power."""
+
+    START = "start"
+    STOP = "stop"  # pull the plug
+    SHUTDOWN = "shutdown"  # ask the guest
+    SUSPEND = "suspend"
+    RESUME = "resume"
+    RESET = "reset"
+
+
+class NicMode(StrEnum):
+    """How an interface is connected."""
+
+    NAT = "nat"
+    BRIDGE = "bridge"
+
+
+@dataclass(frozen=True, slots=True)
+class HostConnection:
+    """Everything an engine needs to reach one host. ``secret`` never appears in ``repr``.
+
+    Attributes:
+        name: the panel's name for the host, for messages and log lines.
+        address: host name, IP or URI, as the engine's own form field says; empty means this machine.
+        disks_path / images_path / launch_path: the API document's ``system_path``, ``images_path``, ``launch_path``.
+        options: the engine's own fields (``Engine.fields``), already validated strings.
+    """
+
+    name: str
+    address: str = ""
+    user: str = ""
+    secret: str = field(default="", repr=False)
+    disks_path: str = ""
+    images_path: str = ""
+    launch_path: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class HostInfo:
+    """What a connection test learns. ``warnings`` are things that work but that the operator should know."""
+
+    version: str
+    hostname: str
+    cpu_count: int
+    memory_mib: int
+    accelerated: bool
+    warnings: tuple[Text, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HostStatus:
+    """Load of a host now. Percentages are 0..100 of the whole host; disk is where VM disks live."""
+
+    cpu_percent: float | None
+    cpu_count: int
+    memory_total_mib: int
+    memory_used_mib: int
+    disk_total_gib: float
+    disk_used_gib: float
+
+
+@dataclass(frozen=True, slots=True)
+class NicSpec:
+    """One interface to make. ``mac`` is lower-case with colons; ``network`` overrides the host's network of ``mode``."""
+
+    name: str
+    mode: NicMode
+    mac: str
+    network: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VmSpec:
+    """A VM to make. ``ref`` (a UUID) and ``name`` are chosen by the panel before anything exists, so that what a crash
+    leaves half-made can be found again.
+
+    Attributes:
+        name: the identifier (``vm_uuid`` of the API): letters, digits, ``.``, ``_`` and ``-``; unique on the host.
+        title: what people call it, any text.
+        image: an ``Image.name`` of this host, or None for an empty disk.
+        password: set for ``Image.default_user`` on first boot; None keeps the image's own.
+        start: start it once it is made.
+    """
+
+    ref: str
+    name: str
+    title: str
+    cpu_count: int
+    memory_mib: int
+    disk_gib: int
+    nics: tuple[NicSpec, ...]
+    image: str | None = None
+    hostname: str = ""
+    user: str = "root"
+    password: str | None = field(default=None, repr=False)
+    start: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class VmChange:
+    """What to change of a VM; None leaves it. ``disk_gib`` is the size of the system disk and only grows."""
+
+    title: str | None = None
+    cpu_count: int | None = None
+    memory_mib: int | None = None
+    disk_gib: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeOutcome:
+    """Which fields of a ``VmChange`` hold already, and which at the next start."""
+
+    live: tuple[str, ...] = ()
+    at_next_start: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteOutcome:
+    """What a delete removed and what it left because the panel had not made it: paths or volume names."""
+
+    removed: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NicObservation:
+    """An interface as the hypervisor has it; addresses as the guest, or else the DHCP server, reports them.
+
+    Attributes:
+        port: the host's end of it (a tap such as ``vnet3``); empty when the VM is off.
+    """
+
+    name: str
+    mac: str
+    mode: NicMode | None = None
+    network: str = ""
+    addresses: tuple[str, ...] = ()
+    port: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkInfo:
+    """A network of the host that VMs of the panel are connected to.
+
+    Attributes:
+        name: what ``NicObservation.network`` and ``Engine.reserve`` call it.
+        bridge: the host's bridge behind it; empty when there is none.
+        subnet4, subnet6: as ``10.77.0.0/24`` and ``fd77::/64``; empty where the host itself has no part in the addressing.
+        gateway4, gateway6: the host's own addresses on it.
+        forward_mode: libvirt's word (``nat``, ``open``, ``route`` ...), or empty.
+        reservations: (MAC, address) pairs that its DHCP server keeps, whoever made them.
+    """
+
+    name: str
+    mode: NicMode
+    bridge: str = ""
+    subnet4: str = ""
+    gateway4: str = ""
+    subnet6: str = ""
+    gateway6: str = ""
+    forward_mode: str = ""
+    reservations: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class VmObservation:
+    """A VM as it was seen. Counters are totals since the VM started: the observer makes rates of them.
+
+    Attributes:
+        name, title: as the hypervisor stores them.
+        cpu_seconds: CPU time used by all virtual CPUs; None when stopped.
+        memory_used_mib: what the guest uses when it reports that, else what the host gives it.
+        agent: whether the guest agent answers; None when unknown.
+        managed: made by the panel (its own mark is on it).
+    """
+
+    ref: str
+    name: str
+    title: str
+    state: PowerState
+    cpu_count: int
+    memory_mib: int
+    disk_gib: float | None = None
+    nics: tuple[NicObservation, ...] = ()
+    os_name: str = ""
+    cpu_seconds: float | None = None
+    memory_used_mib: int | None = None
+    disk_read_bytes: int | None = None
+    disk_write_bytes: int | None = None
+    net_rx_bytes: int | None = None
+    net_tx_bytes: int | None = None
+    agent: bool | None = None
+    managed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VmEvent:
+    """Something happened to a VM; ``ref`` None means: look at everything again."""
+
+    ref: str | None
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A thing a VM can be made from. ``name`` is what ``os_name`` matches; ``key`` is the file or image id."""
+
+    name: str
+    key: str
+    title: str
+    format: str
+    size_bytes: int
+    virtual_gib: float
+    default_user: str = "root"
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """Something on the host that looks like the panel's but that no VM uses. Never deleted without being asked."""
+
+    path: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class TcpTarget:
+    """A console behind a TCP port."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnixTarget:
+    """A console behind a unix socket on this machine."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class StreamTarget:
+    """A console that the engine itself opens (file descriptor passed by libvirt, SSH tunnel, upstream websocket)."""
+
+    open: Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]] = field(repr=False)
+
+
+ConsoleTarget = TcpTarget | UnixTarget | StreamTarget
+
+
+class ConsoleKind(StrEnum):
+    """What a console speaks."""
+
+    VNC = "vnc"
+
+
+class Reporter(Protocol):
+    """How an engine tells a task how far it is. Engines call it; they do not know what a task is."""
+
+    async def step(self, message: str, /, *, percent: int | None = None, **params: object) -> None:
+        """A line for the task's log; ``percent`` (0..100) moves the bar."""
+
+    async def warn(self, message: str, /, **params: object) -> None:
+        """A line that the operator should read."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostField:
+    """A field of the form that adds a host, declared by its engine. ``name`` is the API's name for it."""
+
+    name: str
+    label: str
+    help: str = ""
+    required: bool = False
+    secret: bool = False
+    default: str = ""
+    placeholder: str = ""

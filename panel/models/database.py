@@ -1,0 +1,98 @@
+"""Opening, migrating and closing the database."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tortoise import Tortoise, connections
+from tortoise.exceptions import BaseORMException
+from tortoise.migrations.api import migrate as run_migrations
+
+from panel.errors import ConfigError
+
+SCHEMES = ("sqlite://", "postgres://", "asyncpg://")
+
+
+def config(url: str, *, migrating: bool = False) -> dict[str, Any]:
+    """Tortoise's configuration for ``url``.
+
+    While migrating, SQLite's foreign keys are off: Tortoise rebuilds tables, and dropping a parent would cascade.
+    """
+    if url.startswith("sqlite://"):
+        url += f"?journal_mode=WAL&busy_timeout=10000&synchronous=NORMAL&foreign_keys={'OFF' if migrating else 'ON'}"
+    return {
+        "connections": {"default": url},
+        "apps": {
+            "models": {
+                "models": ["panel.models"],
+                "migrations": "panel.migrations",
+                "default_connection": "default",
+            }
+        },
+        "use_tz": True,
+        "timezone": "UTC",
+    }
+
+
+async def migrate(url: str) -> list[str]:
+    """Bring the schema up to date. Returns the names of the migrations that were applied.
+
+    Raises:
+        ConfigError: the database cannot be reached or refuses.
+    """
+    applied: list[str] = []
+
+    def note(event: str, _app: str, name: str) -> None:
+        if event == "apply_done":
+            applied.append(name)
+
+    _check_scheme(url)
+    try:
+        if url.startswith("sqlite://"):
+            Path(url.removeprefix("sqlite://")).parent.mkdir(parents=True, exist_ok=True)
+        await run_migrations(config=config(url, migrating=True), progress=note)
+        if url.startswith("sqlite://"):
+            await _check_foreign_keys()
+    except (BaseORMException, OSError) as error:
+        raise ConfigError("The database cannot be migrated: {reason}.", reason=_short(error)) from error
+    finally:
+        with suppress(Exception):
+            await connections.close_all()
+    return applied
+
+
+async def _check_foreign_keys() -> None:
+    broken = await connections.get("default").execute_query_dict("PRAGMA foreign_key_check")
+    if broken:
+        tables = ", ".join(sorted({str(row["table"]) for row in broken}))
+        raise ConfigError("The migration left rows without their parent in: {tables}.", tables=tables)
+
+
+async def open_database(url: str) -> None:
+    """Connect. The models are usable until ``close_database``.
+
+    Raises:
+        ConfigError: the database cannot be reached or refuses.
+    """
+    _check_scheme(url)
+    try:
+        await Tortoise.init(config=config(url), _enable_global_fallback=True)
+        await connections.get("default").execute_query("SELECT 1")
+    except (BaseORMException, OSError) as error:
+        raise ConfigError("The database cannot be opened: {reason}.", reason=_short(error)) from error
+
+
+async def close_database() -> None:
+    """Disconnect."""
+    await Tortoise.close_connections()
+
+
+def _check_scheme(url: str) -> None:
+    if not url.startswith(SCHEMES):
+        raise ConfigError("The database URL must begin with sqlite:// or postgres://.")
+
+
+def _short(error: Exception) -> str:
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__

@@ -1,0 +1,19 @@
+"""HTML: the panel's areas, for people. Every page works without JavaScript; with it, parts of it are replaced."""
+
+from panel.pages import auth, create, dashboard, filters, hosts, live, logs, network, settings, tasks, vms
+from panel.pages.shared import blueprint
+
+__all__ = [
+    "auth",
+    "blueprint",
+    "create",
+    "dashboard",
+    "filters",
+    "hosts",
+    "live",
+    "logs",
+    "network",
+    "settings",
+    "tasks",
+    "vms",
+]

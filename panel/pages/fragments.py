@@ -1,0 +1,144 @@
+"""The fragments of live pages: each is a macro of ``templates/partials``, the same that made the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from tortoise.expressions import Q
+
+from panel import i18n, web
+from panel.models import Host, Task, TaskLine, Vm
+from panel.pages.numbers import overview
+from panel.pages.rows import host_rows, host_tasks, task_rows, vm_rows_by_id, vm_tasks
+from panel.pages.topics import Topics
+from panel.services.tasks import LIVING
+
+Key = tuple[str, int | str]
+SLOW = frozenset({"seen"})
+SLACK = timedelta(seconds=2)  # between the reading of a page and the time in its address
+
+VMS = "partials/vms/row.html"
+VM = "partials/vms/vm.html"
+HOSTS = "partials/hosts/row.html"
+HOST = "partials/hosts/host.html"
+TASKS = "partials/tasks/row.html"
+TASK = "partials/tasks/task.html"
+NUMBERS = "partials/dashboard.html"
+
+
+class Fragments:
+    """Renders what changed for one page."""
+
+    def __init__(self, topics: Topics, csrf: str) -> None:
+        self._topics = topics
+        self._csrf = csrf
+        self._shown_tasks: set[str] = set()
+
+    async def missed(self) -> list[Key]:
+        """What may have changed between the rendering of the page and now; after a break, since the page was made."""
+        topics = self._topics
+        since = topics.since - SLACK if topics.since else None
+        keys: list[Key] = [(name, value) for name, value in (("vm", topics.vm), ("host", topics.host),
+                                                             ("task", topics.task)) if value is not None]  # fmt: skip
+        if since is None:
+            return keys
+        changed = await Vm.filter(Q(state_since__gte=since) | Q(creating=True), id__in=list(topics.vms)).values_list(
+            "id", flat=True
+        )
+        busy = await Task.filter(Q(ended_at__gte=since) | Q(status__in=LIVING), vm_id__in=list(topics.vms)).values_list(
+            "vm_id", flat=True
+        )
+        there = set(await Vm.filter(id__in=list(topics.vms)).values_list("id", flat=True))
+        keys += [("vm-row", vm_id) for vm_id in topics.vms & {*changed, *busy} | (topics.vms - there)]
+        if topics.tasks:
+            recent = Task.filter(Q(ended_at__gte=since) | Q(status__in=LIVING)).limit(100)
+            keys += [("task-row", str(task_id)) for task_id in await recent.values_list("id", flat=True)]
+        return [*keys, ("count", 0)]
+
+    async def render(self, keys: Sequence[Key]) -> list[str]:
+        """The fragments of these keys, with a fixed number of queries per kind."""
+        by_kind: dict[str, list[Any]] = {}
+        for kind, value in keys:
+            by_kind.setdefault(kind, []).append(value)
+        made: list[str] = []
+        for kind, values in by_kind.items():
+            made += await getattr(self, "_" + kind.replace("-", "_"))(values)
+        return made
+
+    def _partial(self, template: str, macro: str, *args: Any) -> str:
+        return web.partial(template, macro, *args, csrf_token=self._csrf, lang=i18n.language())
+
+    async def _vm_row(self, ids: list[int]) -> list[str]:
+        rows = await vm_rows_by_id(ids)
+        gone = set(ids) - {row.vm.id for row in rows}
+        return [self._partial(VMS, "vm_row", row, True) for row in rows] + [_gone(f"vm-{vm_id}") for vm_id in gone]
+
+    async def _vm(self, ids: list[int]) -> list[str]:
+        made: list[str] = []
+        rows = await vm_rows_by_id(ids)
+        for row in rows:
+            tasks = await vm_tasks(row.vm.id)
+            made += [
+                self._partial(VM, "vm_head", row, True),
+                self._partial(VM, "vm_overview", row, True),
+                self._partial(TASKS, "task_table", "vm-tasks", tasks, True),
+            ]
+        for vm_id in set(ids) - {row.vm.id for row in rows}:
+            last = await Task.filter(vm_id=vm_id).order_by("-created_at").first()
+            made.append(self._partial(VM, "vm_gone", vm_id, last, True))
+        return made
+
+    async def _seen(self, host_ids: list[int]) -> list[str]:
+        shown = {*self._topics.vms, *([self._topics.vm] if self._topics.vm else [])}
+        seen = await Vm.filter(id__in=list(shown), host_id__in=host_ids).values("id", "seen_at") if shown else []
+        return [self._partial(VMS, "vm_seen", row["id"], row["seen_at"], True) for row in seen]
+
+    async def _host_row(self, ids: list[int]) -> list[str]:
+        rows = await host_rows(await Host.filter(id__in=ids))
+        gone = set(ids) - {row.host.id for row in rows}
+        return [self._partial(HOSTS, "host_row", row, True) for row in rows] + [_gone(f"host-{one}") for one in gone]
+
+    async def _host(self, ids: list[int]) -> list[str]:
+        made: list[str] = []
+        for row in await host_rows(await Host.filter(id__in=ids)):
+            made += [
+                self._partial(HOST, "host_state", row, True),
+                self._partial(HOST, "host_capacity", row, True),
+                self._partial(TASKS, "task_table", "host-tasks", await host_tasks(row.host.id), True),
+            ]
+        return made
+
+    async def _task_row(self, ids: list[str]) -> list[str]:
+        made: list[str] = []
+        for row in await task_rows(await Task.filter(id__in=ids).order_by("created_at")):
+            task = row.task
+            new = self._topics.new_tasks and self._topics.since and task.created_at >= self._topics.since
+            if new and task.id not in self._shown_tasks:
+                self._shown_tasks.add(task.id)
+                made.append(_gone(f"task-{task.id}"))  # the page may have it: it was made in the same second
+                made.append(
+                    f'<tbody hx-swap-oob="afterbegin:#task-rows">{self._partial(TASKS, "task_row", row)}</tbody>'
+                )
+            else:
+                made.append(self._partial(TASKS, "task_row", row, True))
+        return made
+
+    async def _task(self, ids: list[str]) -> list[str]:
+        made: list[str] = []
+        for row in await task_rows(await Task.filter(id__in=ids)):
+            lines = await TaskLine.filter(task_id=row.task.id)
+            made += [self._partial(TASK, "task_head", row, True), self._partial(TASK, "task_body", row, lines, True)]
+        return made
+
+    async def _count(self, _keys: Iterable[int]) -> list[str]:
+        running = await web.services().tasks.count_living()
+        return [self._partial("partials/tasks/count.html", "count", running)]
+
+    async def _overview(self, _keys: Iterable[int]) -> list[str]:
+        return [self._partial(NUMBERS, "tiles", await overview(), True)]
+
+
+def _gone(element: str) -> str:
+    return f'<div id="{element}" hx-swap-oob="delete"></div>'

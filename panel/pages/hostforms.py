@@ -1,0 +1,59 @@
+"""The form of a host: its fields are those that its engine declares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from panel import web
+from panel.engines.registry import engine_class
+from panel.engines.types import EngineKind, HostField
+from panel.i18n import gettext
+from panel.i18n import gettext_noop as _
+from panel.models import Host
+from panel.pages.forms import Form
+from panel.services.hosts import COLUMNS, HostRequest
+
+SECRET = "server_pass"  # noqa: S105 - the name of a field
+
+
+class EngineForm(Form):
+    """A host's settings, as typed."""
+
+    def __init__(self, kind: EngineKind, *, host: Host | None = None, given: Mapping[str, str] | None = None) -> None:
+        self.kind = kind
+        self.host = host
+        self.declared: tuple[HostField, ...] = engine_class(kind).fields
+        self.names = ("server_name", "engine_type", *(item.name for item in self.declared))
+        labels = {item.name: gettext(item.label) for item in self.declared}
+        labels |= {"server_name": gettext(_("Name")), "engine_type": gettext(_("Engine"))}
+        held = {item.name: _held(item, host) for item in self.declared}
+        super().__init__(given, held | {"server_name": host.name if host else ""}, labels)
+        if given is None:
+            return
+        for item in self.declared:
+            kept = item.secret and host is not None and host.secret
+            if item.required and not kept and not self.value(item.name).strip():
+                self.fail(item.name, _("This is needed."))
+
+    @property
+    def brief(self) -> bool:
+        """Whether only the result of the connection test is shown, not the fields."""
+        return web.is_htmx()
+
+    def request(self) -> HostRequest:
+        """What the form asks for. A secret that is left empty stays as it is."""
+        values = {item.name: self.secret(item.name) if item.secret else self.text(item.name) for item in self.declared}
+        columns: dict[str, Any] = {column: values.pop(wire) for wire, column in COLUMNS.items() if wire in values}
+        secret = values.pop(SECRET, "") or None
+        return HostRequest(engine=self.kind, secret=secret, options=values, **columns)
+
+
+def _held(item: HostField, host: Host | None) -> str:
+    if item.secret:
+        return ""
+    if host is None:
+        return item.default
+    if item.name in COLUMNS:
+        return str(getattr(host, COLUMNS[item.name]))
+    return host.options.get(item.name, item.default)

@@ -1,0 +1,172 @@
+"""Live pages: one event stream per page, of the fragments that changed, rendered by the macros of the first load.
+
+The format of an event is in ``docs/decisions/0003-vendored-assets.md``. At most one update per thing and second; what
+arrives together is read together, so that a round over 100 visible VMs costs the same few queries as one VM.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
+from weakref import WeakSet
+
+from quart import Response, request, stream_with_context
+
+from panel import i18n, web
+from panel.events import Event, HostChanged, SessionEnded, Subscription, TaskChanged, TaskLogged, VmChanged, VmRemoved
+from panel.models import Session, Task
+from panel.pages.fragments import SLOW, Fragments, Key
+from panel.pages.shared import public
+from panel.pages.topics import Topics, parse_topics
+
+KEEP_ALIVE = 15.0  # seconds
+RETRY_MS = 2000
+GATHER = 0.05  # seconds in which what arrives together is collected
+PAUSE = 1.0  # seconds between two updates of one thing
+SLOW_PAUSE = 10.0  # seconds between two updates of what hardly matters
+
+
+@public("/events", "events")
+async def events() -> Response:
+    """The event stream of a page. Ends with the login."""
+    session = await web.session()
+    if session is None:
+        return Response("", 401)
+    topics = parse_topics(request.args.get("topics", ""), request.args.get("since", ""))
+    language = i18n.language()
+
+    @stream_with_context
+    async def body() -> AsyncIterator[bytes]:
+        i18n.set_language(language)
+        async for piece in Stream(topics, session).pieces():
+            yield piece.encode()
+
+    response = Response(body(), content_type="text/event-stream; charset=utf-8")
+    response.timeout = None
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Accel-Buffering"] = "no"
+    return response
+
+
+_streams: WeakSet[Stream] = WeakSet()
+
+
+def end_streams() -> None:
+    """End all streams of this process, at once: the panel stops, and would wait for them. Browsers come back later.
+
+    May be called from a signal handler of the loop's thread.
+    """
+    for stream in list(_streams):
+        stream.end()
+
+
+class Stream:
+    """What one page is told."""
+
+    def __init__(self, topics: Topics, session: Session) -> None:
+        self._topics = topics
+        self._session = session
+        self._fragments = Fragments(topics, session.csrf)
+        self._due: dict[Key, float] = {}
+        self._sent: dict[Key, float] = {}
+        self._subscription: Subscription | None = None
+        _streams.add(self)
+
+    def end(self) -> None:
+        """End as if the login had ended."""
+        if self._subscription is not None:
+            self._subscription.put(SessionEnded(self._session.id))
+
+    async def pieces(self) -> AsyncIterator[str]:
+        """Server-sent events, until the login ends."""
+        yield f"retry: {RETRY_MS}\n\n"
+        beat = time.monotonic() + KEEP_ALIVE
+        with web.services().events.subscribe() as subscription:
+            self._subscription = subscription
+            for key in await self._fragments.missed():
+                self._plan(key)
+            while True:
+                event = await _next(subscription, min([beat, *self._due.values()]) - time.monotonic())
+                if isinstance(event, SessionEnded) and event.credential == self._session.id:
+                    return
+                if event is not None:
+                    for key in await self._keys(event):
+                        self._plan(key)
+                for html in await self._fragments.render(self._take_due()):
+                    yield _event(html)
+                if time.monotonic() >= beat:
+                    if not await web.services().access.still_good(self._session.id):
+                        return
+                    beat = time.monotonic() + KEEP_ALIVE
+                    yield ": still here\n\n"
+
+    def _plan(self, key: Key) -> None:
+        pause = SLOW_PAUSE if key[0] in SLOW else PAUSE
+        moment = time.monotonic()
+        self._due.setdefault(key, max(moment + GATHER, self._sent.get(key, 0.0) + pause))
+
+    def _take_due(self) -> list[Key]:
+        moment = time.monotonic()
+        keys = [key for key, at in self._due.items() if at <= moment]
+        for key in keys:
+            del self._due[key]
+            self._sent[key] = moment
+        if len(self._sent) > 1000:
+            self._sent = {key: at for key, at in self._sent.items() if moment - at < SLOW_PAUSE}
+        return keys
+
+    async def _keys(self, event: Event) -> Iterable[Key]:
+        """What on the page an event is about."""
+        topics = self._topics
+        match event:
+            case VmChanged(vm_id=vm_id) | VmRemoved(vm_id=vm_id):
+                return self._vm_keys(vm_id)
+            case HostChanged(host_id=host_id):
+                keys: list[Key] = [("seen", host_id)]
+                if topics.hosts:
+                    keys.append(("host-row", host_id))
+                if topics.host == host_id:
+                    keys.append(("host", host_id))
+                return keys
+            case TaskChanged(task_id=task_id) | TaskLogged(task_id=task_id):
+                return await self._task_keys(event, task_id)
+        return []
+
+    def _vm_keys(self, vm_id: int) -> list[Key]:
+        keys: list[Key] = []
+        if vm_id in self._topics.vms:
+            keys.append(("vm-row", vm_id))
+        if vm_id == self._topics.vm:
+            keys.append(("vm", vm_id))
+        if self._topics.overview:
+            keys.append(("overview", 0))
+        return keys
+
+    async def _task_keys(self, event: Event, task_id: str) -> list[Key]:
+        keys: list[Key] = [("task", task_id)] if task_id == self._topics.task else []
+        if isinstance(event, TaskLogged):
+            return keys
+        keys.append(("count", 0))
+        if self._topics.tasks:
+            keys.append(("task-row", task_id))
+        row = await Task.get_or_none(id=task_id)
+        if row is not None and row.vm_id is not None:
+            keys += self._vm_keys(row.vm_id)
+        if row is not None and row.host_id is not None and row.host_id == self._topics.host:
+            keys.append(("host", row.host_id))
+        return keys
+
+
+async def _next(subscription: Subscription, seconds: float) -> Event | None:
+    """The next event, or None after ``seconds``."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(max(0.0, seconds)):
+            return await subscription.get()
+    return None
+
+
+def _event(html: str) -> str:
+    lines = "".join(f"data: {line}\n" for line in html.splitlines() if line.strip())
+    return f"event: fragment\n{lines}\n"

@@ -1,0 +1,225 @@
+"""What lists and pages show of VMs, hosts and tasks: read from the database in a fixed number of queries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tortoise.functions import Count, Sum
+
+from panel import web
+from panel.engines.types import PowerAction, PowerState
+from panel.i18n import Text
+from panel.i18n import gettext_noop as _
+from panel.models import Host, Task, TaskStatus, Vm
+from panel.pages.words import ACTIONS, CONFIRM, localised, say, task_word
+from panel.services.engines import capabilities
+from panel.services.power import why_not
+from panel.services.tasks import LIVING
+
+LATEST_TASKS = 30
+TASK_STATES = {TaskStatus.SUCCEEDED: "success", TaskStatus.INTERRUPTED: "unsettled"}  # names of the style sheet
+
+
+@dataclass(frozen=True, slots=True)
+class PowerButton:
+    """A power action as a button. ``reason``: why it cannot be pressed now, and what would mend it."""
+
+    action: str
+    label: str
+    icon: str
+    reason: str | None
+    confirm: dict[str, str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """The task that has a VM."""
+
+    id: str
+    title: str
+    percent: int | None
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class VmRow:
+    """A VM as lists and its page show it."""
+
+    vm: Vm
+    state: str
+    url: str
+    console_url: str
+    power_url: str
+    busy: Busy | None
+    buttons: tuple[PowerButton, ...]
+    console_reason: str | None
+    addresses: tuple[str, ...]
+
+    @property
+    def main(self) -> PowerButton:
+        """The action that is wanted most often in the VM's state."""
+        return next((button for button in self.buttons if button.reason is None), self.buttons[0])
+
+    @property
+    def others(self) -> tuple[PowerButton, ...]:
+        """The remaining actions."""
+        main = self.main
+        return tuple(button for button in self.buttons if button is not main)
+
+
+@dataclass(frozen=True, slots=True)
+class HostRow:
+    """A host with what its VMs were given."""
+
+    host: Host
+    url: str
+    vm_count: int
+    running: int
+    cpu: int
+    memory_mib: int
+    disk_gib: float
+
+    @property
+    def load(self) -> dict[str, Any]:
+        """The host's load as last read; empty when it never was."""
+        return self.host.status or {}
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """A task as lists show it. ``state`` is a name of the style sheet."""
+
+    task: Task
+    state: str
+    title: str
+    url: str
+    vm_url: str | None
+
+
+async def vm_rows(vms: Sequence[Vm]) -> list[VmRow]:
+    """The rows of VMs whose ``host`` and ``nics`` are fetched. One query."""
+    busy = {
+        task["vm_id"]: task
+        for task in await Task.filter(vm_id__in=[vm.id for vm in vms], status__in=LIVING).values(
+            "id", "vm_id", "kind", "percent", "status"
+        )
+    }
+    return [_vm_row(vm, busy.get(vm.id)) for vm in vms]
+
+
+async def vm_rows_by_id(ids: Iterable[int]) -> list[VmRow]:
+    """The rows of these VMs, as far as they exist."""
+    return await vm_rows(await Vm.filter(id__in=list(ids)).prefetch_related("host", "nics"))
+
+
+def _vm_row(vm: Vm, task: dict[str, Any] | None) -> VmRow:
+    path = {"host": vm.host.name, "vm": vm.name}
+    busy = None
+    if task is not None:
+        started = task["status"] is TaskStatus.RUNNING or task["percent"]
+        url = web.url("pages.task", task=task["id"])
+        busy = Busy(task["id"], task_word(task["kind"]), task["percent"] if started else None, url)
+    return VmRow(
+        vm=vm,
+        state="creating" if vm.creating else str(vm.state),
+        url=web.url("pages.vm", **path),
+        console_url=web.url("console.page", **path),
+        power_url=web.url("pages.vm_power", **path),
+        busy=busy,
+        buttons=tuple(_button(vm, action, busy) for action in ACTIONS),
+        console_reason=_console_reason(vm),
+        addresses=tuple(address for nic in vm.nics for address in nic.addresses),
+    )
+
+
+def _button(vm: Vm, action: PowerAction, busy: Busy | None) -> PowerButton:
+    label, icon = ACTIONS[action]
+    text = why_not(vm, action)
+    reason = localised(text).translate() if text else None
+    if busy is not None and not vm.creating:
+        reason = say(_("Busy: {task}."), task=busy.title)
+    title = vm.title or vm.name
+    confirm = (
+        {"text": say(CONFIRM[action], name=title), "title": f"{say(label)}: {title}"} if action in CONFIRM else None
+    )
+    return PowerButton(str(action), say(label), icon, reason, confirm)
+
+
+def _console_reason(vm: Vm) -> str | None:
+    reason = capabilities(vm.host.engine).why_not("console")
+    if reason is not None:
+        return say(reason)
+    if vm.creating:
+        return say(_("The VM is being made."))
+    if not vm.host.enabled:
+        return Text(_("Host {name} is disabled. Enable it first."), {"name": vm.host.name}).translate()
+    if vm.state is PowerState.MISSING:
+        return say(_("The VM is not on its host."))
+    return None
+
+
+async def host_rows(hosts: Sequence[Host]) -> list[HostRow]:
+    """The rows of hosts. Two queries."""
+    ids = [host.id for host in hosts]
+    given = {
+        row["host_id"]: row
+        for row in await Vm.filter(host_id__in=ids)
+        .annotate(n=Count("id"), cpu=Sum("cpu_count"), memory=Sum("memory_mib"), disk=Sum("disk_gib"))
+        .group_by("host_id")
+        .values("host_id", "n", "cpu", "memory", "disk")
+    }
+    running = {
+        row["host_id"]: row["n"]
+        for row in await Vm.filter(host_id__in=ids, state=PowerState.RUNNING)
+        .annotate(n=Count("id"))
+        .group_by("host_id")
+        .values("host_id", "n")
+    }
+    return [_host_row(host, given.get(host.id, {}), running.get(host.id, 0)) for host in hosts]
+
+
+def _host_row(host: Host, given: dict[str, Any], running: int) -> HostRow:
+    return HostRow(
+        host=host,
+        url=web.url("pages.host", host=host.name),
+        vm_count=given.get("n", 0),
+        running=running,
+        cpu=int(given.get("cpu") or 0),
+        memory_mib=int(given.get("memory") or 0),
+        disk_gib=float(given.get("disk") or 0),
+    )
+
+
+async def task_rows(tasks: Sequence[Task]) -> list[TaskRow]:
+    """The rows of tasks. One query: which of their VMs still exist."""
+    ids = {task.vm_id for task in tasks if task.vm_id is not None}
+    there = (
+        {row["id"]: row for row in await Vm.filter(id__in=list(ids)).values("id", "name", "host__name")} if ids else {}
+    )
+    rows = []
+    for task in tasks:
+        vm = there.get(task.vm_id) if task.vm_id is not None else None
+        url = web.url("pages.vm", host=vm["host__name"], vm=vm["name"]) if vm else None
+        state = "cancelling" if task.cancel_requested and not task.status.ended else None
+        rows.append(
+            TaskRow(
+                task=task,
+                state=state or TASK_STATES.get(task.status, str(task.status)),
+                title=task_word(task.kind),
+                url=web.url("pages.task", task=task.id),
+                vm_url=url,
+            )
+        )
+    return rows
+
+
+async def vm_tasks(vm_id: int) -> list[TaskRow]:
+    """The latest tasks of a VM."""
+    return await task_rows(await Task.filter(vm_id=vm_id).order_by("-created_at").limit(LATEST_TASKS))
+
+
+async def host_tasks(host_id: int) -> list[TaskRow]:
+    """The latest tasks of a host and its VMs."""
+    return await task_rows(await Task.filter(host_id=host_id).order_by("-created_at").limit(LATEST_TASKS))

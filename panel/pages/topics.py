@@ -1,0 +1,87 @@
+"""What a page wants to hear of: the topics in the address of its event stream."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from panel import web
+from panel.services.clock import now
+
+MOST_ROWS = 200
+TASK_ID = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """What a page shows.
+
+    Attributes:
+        vms: the VMs whose rows are visible.
+        vm / host / task: the one whose page this is.
+        hosts: rows of hosts; tasks: rows of tasks; new_tasks: tasks that begin are put on top of the list.
+        overview: the numbers of the dashboard.
+        since: when the page was rendered.
+    """
+
+    vms: frozenset[int] = frozenset()
+    vm: int | None = None
+    host: int | None = None
+    task: str | None = None
+    hosts: bool = False
+    tasks: bool = False
+    new_tasks: bool = False
+    overview: bool = False
+    since: datetime | None = None
+
+
+def live_url(
+    *,
+    vms: Iterable[int] = (),
+    vm: int | None = None,
+    host: int | None = None,
+    task: str | None = None,
+    flags: Iterable[str] = (),
+) -> str:
+    """The address of a page's event stream. ``flags``: ``hosts``, ``tasks``, ``new_tasks``, ``overview``."""
+    words = list(flags)
+    if rows := list(vms)[:MOST_ROWS]:
+        words.append("vms:" + ".".join(map(str, rows)))
+    words += [f"{name}:{value}" for name, value in (("vm", vm), ("host", host), ("task", task)) if value is not None]
+    return web.url("pages.events", topics=",".join(words), since=int(now().timestamp()))
+
+
+def parse_topics(text: str, since: str = "") -> Topics:
+    """Read the topics of an address. What makes no sense is left out."""
+    flags: set[str] = set()
+    vms: frozenset[int] = frozenset()
+    numbers: dict[str, int] = {}
+    task = None
+    for word in text[:8000].split(","):
+        name, _colon, value = word.partition(":")
+        if not value:
+            flags.add(name)
+        elif name == "vms":
+            vms = frozenset(filter(None, map(_number, value.split(".")[:MOST_ROWS])))
+        elif name == "task" and TASK_ID.fullmatch(value):
+            task = value
+        elif number := _number(value):
+            numbers[name] = number
+    moment = _number(since)
+    return Topics(
+        vms=vms,
+        vm=numbers.get("vm"),
+        host=numbers.get("host"),
+        task=task,
+        hosts="hosts" in flags,
+        tasks="tasks" in flags,
+        new_tasks="new_tasks" in flags,
+        overview="overview" in flags,
+        since=datetime.fromtimestamp(moment, UTC) if moment else None,
+    )
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else 0

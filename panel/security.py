@@ -1,0 +1,136 @@
+"""Who is asking, what they may do, and how secrets are kept.
+
+Nothing here knows the web framework: ``panel.api`` and ``panel.pages`` turn requests into an ``Actor``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from cryptography.fernet import Fernet, InvalidToken
+
+from panel.errors import ConfigError, Forbidden
+
+TOKEN_PATTERN = re.compile(r"[\x21-\x7e]{8,256}")
+
+
+class Permission(StrEnum):
+    """What an actor may do."""
+
+    VIEW = "view"
+    OPERATE = "operate"  # power, consoles, passwords
+    MANAGE = "manage"  # create, change, delete VMs and hosts
+    ADMIN = "admin"  # tokens, configuration
+
+
+class Source(StrEnum):
+    """Through which door a request came."""
+
+    PAGE = "page"
+    API = "api"
+    CLI = "cli"
+    PANEL = "panel"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Someone who asks. ``credential`` names the session or token behind it (never the secret itself)."""
+
+    name: str
+    source: Source
+    address: str = ""
+    credential: str = ""
+    permissions: frozenset[Permission] = frozenset(Permission)
+
+    def require(self, permission: Permission) -> None:
+        """Raise ``Forbidden`` unless allowed."""
+        if permission not in self.permissions:
+            raise Forbidden("This needs the permission {permission}.", permission=permission)
+
+
+PANEL = Actor("panel", Source.PANEL)
+
+
+def new_token() -> str:
+    """A token nobody guesses: 43 URL-safe characters, 256 bits."""
+    return secrets.token_urlsafe(32)
+
+
+def fingerprint(secret: str) -> str:
+    """SHA-256 of a high-entropy secret, hex: what is stored of tickets and cookies."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def same(left: str, right: str) -> bool:
+    """Compare two secrets in constant time."""
+    return hmac.compare_digest(left.encode(), right.encode())
+
+
+class SecretBox:
+    """Encrypts what is stored (Fernet: AES-128-CBC with HMAC-SHA256)."""
+
+    def __init__(self, key: bytes) -> None:
+        self._fernet = Fernet(key)
+
+    @classmethod
+    def open(cls, folder: Path) -> SecretBox:
+        """The box of a data folder; its key file ``secret.key`` (0600) is made at the first start.
+
+        Raises:
+            ConfigError: the key cannot be written or read, is readable by others, or is no key.
+        """
+        path = folder / "secret.key"
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_key(path)
+            if path.stat().st_mode & 0o077:
+                raise ConfigError("{path} is readable by others: run chmod 600 on it.", path=path.name)
+            return cls(path.read_bytes().strip())
+        except ValueError as error:
+            raise ConfigError("{path} is not a key: restore it from your backup.", path=path.name) from error
+        except OSError as error:
+            raise ConfigError("{path} cannot be used: {reason}.", path=path.name, reason=error.strerror) from error
+
+    def seal(self, plain: str) -> str:
+        """Encrypt; the empty string stays empty."""
+        return self._fernet.encrypt(plain.encode()).decode() if plain else ""
+
+    def unseal(self, sealed: str) -> str:
+        """Decrypt what ``seal`` made.
+
+        Raises:
+            ConfigError: it was made with another key, or changed since.
+        """
+        if not sealed:
+            return ""
+        try:
+            return self._fernet.decrypt(sealed.encode()).decode()
+        except InvalidToken as error:
+            raise ConfigError("A stored secret cannot be read with this data folder's secret.key.") from error
+
+
+def _make_key(path: Path) -> None:
+    """Create the key whole or not at all, and never over an existing one."""
+    if path.exists():
+        return
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)  # left by a process of this number that was killed: numbers repeat in containers
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(Fernet.generate_key())
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return
+    finally:
+        temporary.unlink(missing_ok=True)

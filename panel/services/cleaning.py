@@ -1,0 +1,70 @@
+"""What a hypervisor says is not believed blindly: nonsense in an observation becomes "not known" before it is stored."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import replace
+from ipaddress import ip_address
+
+from panel.engines.types import NicObservation, VmObservation
+from panel.services.names import MAC
+
+LARGEST_INT = 2**31 - 1  # of an integer column
+LARGEST_DISK_GIB = 1e9
+LARGEST_COUNTER = 2**63 - 1
+INTERFACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")  # what the gateway takes for one
+HIDDEN = frozenset({"Cc", "Cf", "Cs", "Cn"})  # control characters, and those that turn the direction of text
+
+
+def cleaned(seen: VmObservation) -> VmObservation:
+    """The same observation with texts that are one line, numbers that are possible, and addresses that are addresses."""
+    disk, cpu, used = seen.disk_gib, seen.cpu_seconds, seen.memory_used_mib
+    return replace(
+        seen,
+        title=one_line(seen.title),
+        os_name=one_line(seen.os_name),
+        cpu_count=min(max(0, seen.cpu_count), LARGEST_INT),
+        memory_mib=min(max(0, seen.memory_mib), LARGEST_INT),
+        disk_gib=disk if disk is not None and 0 <= disk <= LARGEST_DISK_GIB else None,
+        nics=tuple(_nics(seen.nics)),
+        cpu_seconds=cpu if cpu is not None and math.isfinite(cpu) and cpu >= 0 else None,
+        memory_used_mib=used if used is not None and 0 <= used <= LARGEST_INT else None,
+        disk_read_bytes=_counter(seen.disk_read_bytes),
+        disk_write_bytes=_counter(seen.disk_write_bytes),
+        net_rx_bytes=_counter(seen.net_rx_bytes),
+        net_tx_bytes=_counter(seen.net_tx_bytes),
+    )
+
+
+def one_line(text: str, most: int = 200) -> str:
+    """A text for people: one line, without hidden characters, cut at ``most``."""
+    shown = "".join(" " if char.isspace() else char for char in text)
+    shown = "".join(char for char in shown if unicodedata.category(char) not in HIDDEN)
+    return re.sub(" +", " ", shown).strip()[:most]
+
+
+def _nics(seen: Iterable[NicObservation]) -> list[NicObservation]:
+    """Interfaces by MAC: one without, or with the MAC of another, cannot be told apart and is left out."""
+    known: dict[str, NicObservation] = {}
+    for nic in seen:
+        mac = nic.mac.lower()
+        if MAC.fullmatch(mac) and mac not in known:
+            port = nic.port if INTERFACE.fullmatch(nic.port) else ""
+            addresses = tuple(text for text in nic.addresses if _is_address(text))
+            known[mac] = replace(nic, mac=mac, network=one_line(nic.network, 64), addresses=addresses, port=port)
+    return list(known.values())
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text.partition("/")[0].partition("%")[0])
+    except ValueError:
+        return False
+    return len(text) <= 64
+
+
+def _counter(value: int | None) -> int | None:
+    return value if value is not None and 0 <= value <= LARGEST_COUNTER else None

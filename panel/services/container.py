@@ -1,0 +1,48 @@
+"""The services of one panel, together: what pages, API, console and CLI are given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from panel.events import EventBus
+from panel.security import SecretBox
+from panel.services.access import AccessService
+from panel.services.addresses import AddressService
+from panel.services.audit import AuditLog
+from panel.services.configuration import ConfigurationService
+from panel.services.consoles import ConsoleService
+from panel.services.engines import EnginePool
+from panel.services.forwards import ForwardService
+from panel.services.gateways import GatewayService
+from panel.services.guests import GuestService
+from panel.services.hosts import HostService
+from panel.services.images import ImageService
+from panel.services.observer import Observer
+from panel.services.power import PowerService
+from panel.services.tasks import TaskService
+from panel.services.vms import VmService
+from panel.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Made by ``panel.app.build_services``, and nowhere else."""
+
+    settings: Settings
+    box: SecretBox
+    events: EventBus
+    audit: AuditLog
+    access: AccessService
+    pool: EnginePool
+    tasks: TaskService
+    observer: Observer
+    hosts: HostService
+    vms: VmService
+    power: PowerService
+    consoles: ConsoleService
+    guests: GuestService
+    images: ImageService
+    gateways: GatewayService
+    addresses: AddressService
+    forwards: ForwardService
+    configuration: ConfigurationService

@@ -1,0 +1,95 @@
+"""One engine per host, made when first needed and made anew when the host's settings change."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from panel.engines.base import Engine
+from panel.engines.capabilities import Capabilities
+from panel.engines.registry import engine_class, make_engine
+from panel.engines.types import EngineKind, HostConnection
+from panel.errors import Conflict, EngineTimeout
+from panel.i18n import gettext_noop as _
+from panel.models import Host
+from panel.security import SecretBox
+
+T = TypeVar("T")
+
+QUICK = 15.0  # seconds for a call that only asks
+LONG = 1800.0  # seconds for a call that makes or removes things; the engine has its own, shorter, limits inside
+
+
+class EnginePool:
+    """Keeps the engines of this process."""
+
+    def __init__(self, box: SecretBox) -> None:
+        self._box = box
+        self._engines: dict[int, tuple[HostConnection, Engine]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def connection(self, host: Host) -> HostConnection:
+        """What the host's row says, its secret opened."""
+        return HostConnection(
+            name=host.name,
+            address=host.address,
+            user=host.user,
+            secret=self._box.unseal(host.secret),
+            disks_path=host.disks_path,
+            images_path=host.images_path,
+            launch_path=host.launch_path,
+            options=dict(host.options),
+        )
+
+    def of(self, host: Host) -> Engine:
+        """The engine of a host.
+
+        Raises:
+            Conflict: the host is disabled.
+        """
+        if not host.enabled:
+            raise Conflict(_("Host {name} is disabled. Enable it first."), name=host.name)
+        return self.even_disabled(host)
+
+    def even_disabled(self, host: Host) -> Engine:
+        """The engine of a host, enabled or not: to settle what was begun, and to clean up."""
+        connection = self.connection(host)
+        known = self._engines.get(host.id)
+        if known is not None and known[0] == connection:
+            return known[1]
+        engine = make_engine(host.engine, connection)
+        self._engines[host.id] = (connection, engine)
+        if known is not None:
+            self._retire(known[1])
+        return engine
+
+    async def forget(self, host_id: int) -> None:
+        """Close the engine of a host that is gone, changed or disabled."""
+        known = self._engines.pop(host_id, None)
+        if known is not None:
+            await known[1].close()
+
+    async def close(self) -> None:
+        """Close all."""
+        engines = [engine for _connection, engine in self._engines.values()]
+        self._engines.clear()
+        await asyncio.gather(*(engine.close() for engine in engines), return_exceptions=True)
+
+    def _retire(self, engine: Engine) -> None:
+        task = asyncio.get_running_loop().create_task(engine.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+
+def capabilities(kind: EngineKind) -> Capabilities:
+    """What an engine can do."""
+    return engine_class(kind).capabilities
+
+
+async def limited(call: Awaitable[T], seconds: float = QUICK) -> T:
+    """Wait for an engine's answer at most ``seconds``. ``EngineTimeout`` beyond."""
+    try:
+        return await asyncio.wait_for(call, seconds)
+    except TimeoutError as error:
+        raise EngineTimeout(_("The host did not answer within {seconds} s."), seconds=int(seconds)) from error

@@ -1,0 +1,260 @@
+"""Hosts: add, change, remove, switch on and off, and how they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tortoise.exceptions import IntegrityError
+
+from panel.engines.registry import engine_class, make_engine
+from panel.engines.types import EngineKind, HostInfo
+from panel.errors import Conflict, InvalidInput, NotFound
+from panel.events import EventBus, HostChanged, HostRemoved, VmRemoved
+from panel.i18n import Text
+from panel.i18n import gettext_noop as _
+from panel.models import Host, Task, Vm
+from panel.models.host import HostHealth
+from panel.security import Actor, Permission, SecretBox
+from panel.services.audit import AuditLog
+from panel.services.clock import now
+from panel.services.engines import EnginePool, limited
+from panel.services.names import LONGEST, check_identifier
+from panel.services.observations import Observations
+from panel.services.observer import Observer
+from panel.services.tasks import LIVING
+from panel.services.whole import whole
+
+PROBE_SECONDS = 20.0
+COLUMNS = {
+    "server_addr": "address",
+    "server_user": "user",
+    "system_path": "disks_path",
+    "images_path": "images_path",
+    "launch_path": "launch_path",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class HostRequest:
+    """What a host should be. None leaves a field as it is (for a new host: the engine's default).
+
+    Attributes:
+        ports_start, ports_close: the external ports that forwards are given from.
+        options: the engine's own fields, by name.
+    """
+
+    engine: EngineKind | None = None
+    address: str | None = None
+    user: str | None = None
+    secret: str | None = field(default=None, repr=False)
+    disks_path: str | None = None
+    images_path: str | None = None
+    launch_path: str | None = None
+    ports_start: int | None = None
+    ports_close: int | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+class HostService:
+    """The hosts of the panel."""
+
+    def __init__(
+        self,
+        box: SecretBox,
+        pool: EnginePool,
+        observer: Observer,
+        observations: Observations,
+        events: EventBus,
+        audit: AuditLog,
+        engines: tuple[EngineKind, ...],
+    ) -> None:
+        self.engines = engines
+        self._box = box
+        self._pool = pool
+        self._observer = observer
+        self._observations = observations
+        self._events = events
+        self._audit = audit
+
+    async def get(self, name: str) -> Host:
+        """The host, or ``NotFound``."""
+        host = await Host.get_or_none(name=name[:LONGEST])
+        if host is None:
+            raise NotFound(_("There is no host {name}."), name=name[:64])
+        return host
+
+    async def all(self) -> list[Host]:
+        """All hosts, by name."""
+        return await Host.all().order_by("name")
+
+    async def test(self, actor: Actor, name: str, request: HostRequest) -> HostInfo:
+        """Connect with what the form says, store nothing. Raises what the engine raises, with the mend."""
+        actor.require(Permission.MANAGE)
+        host = await Host.get_or_none(name=name[:LONGEST])
+        return await self._probe(self._row(host, name, request))
+
+    @whole
+    async def create(self, actor: Actor, name: str, request: HostRequest) -> tuple[Host, HostInfo]:
+        """Add a host, once a connection to it was made.
+
+        Raises:
+            Conflict: the name is taken.
+            HostUnreachable: it does not answer; the message says why and what would mend it.
+        """
+        actor.require(Permission.MANAGE)
+        check_identifier(name, "server_name")
+        if await Host.exists(name=name):
+            raise Conflict(_("There is a host {name} already."), name=name)
+        host = self._row(None, name, request)
+        info = await self._probe(host)
+        host.version = info.version
+        try:
+            await host.save()
+        except IntegrityError as error:
+            raise Conflict(_("There is a host {name} already."), name=name) from error
+        await self._audit.write(actor, "host.create", "host", name, Text(_("Added the host.")))
+        self._observer.add(host.id)
+        self._events.publish(HostChanged(host.id))
+        return host, info
+
+    @whole
+    async def update(self, actor: Actor, name: str, request: HostRequest) -> Host:
+        """Change a host; when it is enabled, only to settings that connect. Its engine cannot change."""
+        actor.require(Permission.MANAGE)
+        host = await self.get(name)
+        if request.engine not in {None, host.engine}:
+            raise InvalidInput(_("The engine of a host cannot change. Add it as a new host."), field="engine_type")
+        wanted = self._row(host, name, request)
+        if host.enabled:
+            wanted.version = (await self._probe(wanted)).version
+        columns = [
+            "address",
+            "user",
+            "secret",
+            "disks_path",
+            "images_path",
+            "launch_path",
+            "ports_start",
+            "ports_close",
+            "options",
+            "version",
+        ]
+        await Host.filter(id=host.id).update(**{column: getattr(wanted, column) for column in columns})
+        await self._audit.write(actor, "host.update", "host", name, Text(_("Changed the host's settings.")))
+        await self._pool.forget(host.id)
+        if host.enabled:
+            self._observer.add(host.id)
+        self._events.publish(HostChanged(host.id))
+        return await self.get(name)
+
+    @whole
+    async def delete(self, actor: Actor, name: str) -> int:
+        """Forget a host and its VMs; nothing on the host itself changes. Returns how many VMs were forgotten.
+
+        Raises:
+            Conflict: a task is at work on it.
+        """
+        actor.require(Permission.MANAGE)
+        host = await self.get(name)
+        busy = await Task.filter(host_id=host.id, status__in=LIVING).first()
+        if busy is not None:
+            raise Conflict(_("Task {task} is at work on {name}. Wait for it, or cancel it."), task=busy.id, name=name)
+        self._observer.remove(host.id)
+        vms = await Vm.filter(host_id=host.id)
+        await host.delete()
+        await self._pool.forget(host.id)
+        for vm in vms:
+            self._observations.forget(vm.id)
+            self._events.publish(VmRemoved(vm.id, host.id))
+        await self._audit.write(
+            actor,
+            "host.delete",
+            "host",
+            name,
+            Text(_("Removed the host and its {count} VMs."), {"count": len(vms)}),
+        )
+        self._events.publish(HostRemoved(host.id))
+        return len(vms)
+
+    @whole
+    async def set_enabled(self, actor: Actor, name: str, enabled: bool) -> Host:
+        """Switch a host on or off: off, nobody looks at it and nothing is done on it. Its VMs run on.
+
+        Raises:
+            Conflict: it is so already, or a task is at work on it.
+        """
+        actor.require(Permission.MANAGE)
+        host = await self.get(name)
+        if host.enabled == enabled:
+            raise Conflict(_("Host {name} is enabled already.") if enabled else _("Host {name} is disabled already."),
+                           name=name)  # fmt: skip
+        if not enabled:
+            self._observer.remove(host.id)
+        health = HostHealth.UNKNOWN if enabled else HostHealth.DISABLED
+        await Host.filter(id=host.id).update(enabled=enabled, health=health, health_since=now(), problem=None)
+        if enabled:
+            self._observer.add(host.id)
+        else:
+            await self._observations.host_lost(host)
+            await self._pool.forget(host.id)
+        text = Text(_("Enabled the host.") if enabled else _("Disabled the host."))
+        await self._audit.write(actor, "host.enable" if enabled else "host.disable", "host", name, text)
+        self._events.publish(HostChanged(host.id))
+        return await self.get(name)
+
+    async def ensure_local(self, actor: Actor, disks_path: str, images_path: str) -> bool:
+        """Register this machine's libvirt as ``local`` unless a host has that name. Says whether it did.
+
+        The connection is not tested: the observer shows what is wrong with it.
+        """
+        if await Host.exists(name="local"):
+            return False
+        request = HostRequest(engine=EngineKind.LIBVIRT, disks_path=disks_path, images_path=images_path)
+        await self._row(None, "local", request).save()
+        await self._audit.write(actor, "host.create", "host", "local", Text(_("Added the host.")))
+        return True
+
+    def _row(self, host: Host | None, name: str, request: HostRequest) -> Host:
+        """The row as it would be; not saved."""
+        kind = request.engine or (host.engine if host else None)
+        if kind is None or kind not in self.engines:
+            raise InvalidInput(_("{field} must name an engine of this panel."), field="engine_type")
+        declared = {item.name: item for item in engine_class(kind).fields}
+        values: dict[str, Any] = {}
+        for wire, column in COLUMNS.items():
+            given = getattr(request, column)
+            default = declared[wire].default if wire in declared else ""
+            values[column] = given if given is not None else getattr(host, column) if host else default
+            check_text(values[column], wire)
+        for column, usual in (("ports_start", 20000), ("ports_close", 29999)):
+            port = getattr(request, column)
+            values[column] = port if port is not None else getattr(host, column) if host else usual
+            if not 1 <= values[column] <= 65535:
+                raise InvalidInput(_("{field} must be between {least} and {most}."), field=column, least=1, most=65535)
+        if values["ports_close"] < values["ports_start"]:
+            raise InvalidInput(_("{field} must not be below ports_start."), field="ports_close")
+        options = {key: item.default for key, item in declared.items() if not key.startswith("server_")
+                   and key not in COLUMNS}  # fmt: skip
+        options |= (dict(host.options) if host else {}) | {k: v for k, v in request.options.items() if k in options}
+        for key, value in options.items():
+            check_text(value, key)
+        for wire, item in declared.items():
+            if item.required and not (values.get(COLUMNS.get(wire, "")) or options.get(wire)):
+                raise InvalidInput(_("{field} is needed for this engine."), field=wire)
+        sealed = self._box.seal(request.secret) if request.secret is not None else host.secret if host else ""
+        return Host(name=name, engine=kind, secret=sealed, options=options, **values)
+
+    async def _probe(self, host: Host) -> HostInfo:
+        engine = make_engine(host.engine, self._pool.connection(host))
+        try:
+            return await limited(engine.probe(), PROBE_SECONDS)
+        finally:
+            await engine.close()
+
+
+def check_text(value: str, field: str) -> None:
+    """One line of at most 512 characters."""
+    if len(value) > 512 or any(ord(char) < 32 or ord(char) == 127 for char in value):
+        raise InvalidInput(_("{field} must be one line of at most 512 characters."), field=field)

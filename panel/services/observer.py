@@ -1,0 +1,225 @@
+"""The observer: one loop per host that looks at what is really there, with a time limit. A dead host costs the others nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import asdict
+
+import structlog
+
+from panel.engines.base import Engine
+from panel.engines.types import VmEvent
+from panel.errors import NotFound, PanelError
+from panel.events import EventBus, HostChanged
+from panel.i18n import Text
+from panel.i18n import gettext_noop as _
+from panel.models import Host, HostImage, Vm
+from panel.models.host import HostHealth
+from panel.security import PANEL
+from panel.services.audit import AuditLog
+from panel.services.clock import now
+from panel.services.engines import EnginePool, capabilities, limited
+from panel.services.observations import Observations
+from panel.services.texts import pack
+from panel.settings import Settings
+
+MAX_BACKOFF = 60.0  # seconds between tries of a host that does not answer
+STATUS_EVERY = 10.0  # seconds between two looks at a host's load
+INVENTORY_EVERY = 60.0  # seconds between two looks at its images and leftovers
+FIELDS = ("health", "health_since", "problem", "seen_at", "version", "status", "leftovers")
+
+terminal = structlog.get_logger("panel.observer")
+
+
+class _Watch:
+    """The loops of one host, and how to wake them."""
+
+    def __init__(self) -> None:
+        self.wake = asyncio.Event()
+        self.inventory = True
+        self.job: asyncio.Task[None] | None = None
+        self.last_status = 0.0
+        self.last_inventory = 0.0
+        self.prepared = False
+
+
+class Observer:
+    """Keeps looking at every enabled host."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        pool: EnginePool,
+        observations: Observations,
+        events: EventBus,
+        audit: AuditLog,
+    ) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._observations = observations
+        self._events = events
+        self._audit = audit
+        self._watches: dict[int, _Watch] = {}
+        self.inventories: list[Callable[[Host, Engine], Awaitable[None]]] = []  # what other services look at, rarely
+        self.rounds: list[Callable[[int], None]] = []  # told of each round that went well
+
+    async def start(self) -> None:
+        """Begin with all enabled hosts."""
+        for host in await Host.filter(enabled=True):
+            self.add(host.id)
+
+    async def stop(self) -> None:
+        """End all loops."""
+        jobs = [watch.job for watch in self._watches.values() if watch.job]
+        self._watches.clear()
+        for job in jobs:
+            job.cancel()
+        if jobs:
+            await asyncio.wait(jobs, timeout=1.0)
+
+    def add(self, host_id: int) -> None:
+        """Begin to look at a host; anew when it was looked at already."""
+        self.remove(host_id)
+        watch = self._watches[host_id] = _Watch()
+        watch.job = asyncio.get_running_loop().create_task(self._loop(host_id, watch), name=f"observer {host_id}")
+
+    def remove(self, host_id: int) -> None:
+        """Stop looking at a host."""
+        watch = self._watches.pop(host_id, None)
+        if watch and watch.job:
+            watch.job.cancel()
+
+    def look_now(self, host_id: int, *, inventory: bool = False) -> None:
+        """Start the host's next round at once; with ``inventory``, images and leftovers too."""
+        if watch := self._watches.get(host_id):
+            watch.inventory = watch.inventory or inventory
+            watch.wake.set()
+
+    async def _loop(self, host_id: int, watch: _Watch) -> None:
+        failures = 0
+        listener: asyncio.Task[None] | None = None
+        try:
+            while True:
+                try:
+                    host = await Host.get_or_none(id=host_id)
+                    if host is None or not host.enabled:
+                        return
+                    engine = await self._look(host, watch)
+                    failures = 0 if engine else failures + 1
+                    if engine and capabilities(host.engine).events and (listener is None or listener.done()):
+                        listener = asyncio.create_task(self._listen(host_id, engine, watch))
+                except Exception:  # the database does not answer: it may again
+                    failures += 1
+                    terminal.exception("observation failed", host=host_id)
+                await self._pause(watch, failures)
+        finally:
+            if listener:
+                listener.cancel()
+
+    async def _look(self, host: Host, watch: _Watch) -> Engine | None:
+        """One round within its time. The engine when it went well; else the host's row says what is wrong, and None."""
+        try:
+            engine = self._pool.of(host)
+            await limited(self._round(host, engine, watch), self._settings.observe_timeout)
+            return engine
+        except PanelError as error:
+            problem = error
+        except Exception:
+            terminal.exception("observation failed", host=host.name)
+            problem = PanelError(_("An internal error; the panel's log has its trace."))
+        watch.prepared = False
+        await self._failed(host, problem)
+        return None
+
+    async def _pause(self, watch: _Watch, failures: int) -> None:
+        pause = min(MAX_BACKOFF, self._settings.observe_seconds * 2 ** min(failures, 6))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(watch.wake.wait(), pause * random.uniform(0.9, 1.1))  # noqa: S311 - spreads hosts
+        watch.wake.clear()
+
+    async def _round(self, host: Host, engine: Engine, watch: _Watch) -> None:
+        if not watch.prepared:
+            info = await engine.probe()
+            await engine.prepare()
+            host.version, watch.prepared = info.version, True
+        began = time.monotonic()
+        seen = await engine.observe()
+        await self._observations.apply_round(host, seen, began)
+        if began - watch.last_status >= STATUS_EVERY or host.status is None:
+            host.status, watch.last_status = asdict(await engine.host_status()), began
+        if watch.inventory or began - watch.last_inventory >= INVENTORY_EVERY:
+            watch.inventory, watch.last_inventory = False, began
+            await self._take_inventory(host, engine)
+        await self._healthy(host)
+        for tell in self.rounds:
+            tell(host.id)
+
+    async def _take_inventory(self, host: Host, engine: Engine) -> None:
+        for look in self.inventories:
+            await look(host, engine)
+        if capabilities(host.engine).images:
+            await self.store_images(host, engine)
+        host.leftovers = [asdict(item) for item in await engine.leftovers()]
+
+    async def store_images(self, host: Host, engine: Engine) -> None:
+        """List the host's images and keep them as rows."""
+        images = {image.key: image for image in await engine.list_images()}
+        known = {row.key: row for row in await HostImage.filter(host_id=host.id)}
+        await HostImage.filter(id__in=[row.id for key, row in known.items() if key not in images]).delete()
+        for key, image in images.items():
+            values = {k: v for k, v in asdict(image).items() if k != "key"}
+            row = known.get(key)
+            if row is None:
+                await HostImage.create(host_id=host.id, key=key, seen_at=now(), **values)
+            elif any(getattr(row, name) != value for name, value in values.items()):
+                await row.update_from_dict(values | {"seen_at": now()}).save()
+
+    async def _healthy(self, host: Host) -> None:
+        came_back = host.health is not HostHealth.ONLINE
+        if came_back:
+            host.health, host.health_since, host.problem = HostHealth.ONLINE, now(), None
+        host.seen_at = now()
+        # only while enabled: a disable that came in between wins
+        await Host.filter(id=host.id, enabled=True).update(**{name: getattr(host, name) for name in FIELDS})
+        self._events.publish(HostChanged(host.id))
+        if came_back:
+            await self._audit.write(PANEL, "host.online", "host", host.name, Text(_("The host answers.")))
+
+    async def _failed(self, host: Host, error: PanelError) -> None:
+        problem = pack(error.text)
+        went_away = host.health is not HostHealth.UNREACHABLE
+        if went_away:
+            host.health, host.health_since = HostHealth.UNREACHABLE, now()
+        host.problem = problem
+        updated = await Host.filter(id=host.id, enabled=True).update(
+            health=host.health, health_since=host.health_since, problem=problem
+        )
+        if updated and went_away:
+            await self._observations.host_lost(host)
+            await self._audit.write(PANEL, "host.unreachable", "host", host.name, error.text, level="error")
+        self._events.publish(HostChanged(host.id))
+
+    async def _listen(self, host_id: int, engine: Engine, watch: _Watch) -> None:
+        try:
+            async for event in engine.watch():
+                await self._heard(host_id, engine, watch, event)
+        except PanelError:
+            pass  # the next round finds out, and listens again
+        except Exception:
+            terminal.exception("event stream failed", host=host_id)
+
+    async def _heard(self, host_id: int, engine: Engine, watch: _Watch, event: VmEvent) -> None:
+        vm = await Vm.get_or_none(host_id=host_id, ref=event.ref, creating=False) if event.ref else None
+        if vm is None:
+            watch.wake.set()
+            return
+        try:
+            await self._observations.apply_one(vm, await limited(engine.inspect(vm.ref)))
+        except NotFound:
+            await self._observations.apply_missing(vm)
+        except PanelError:
+            watch.wake.set()

@@ -1,0 +1,155 @@
+"""Power and passwords: what is asked of a VM that exists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from panel.engines.types import PowerAction, PowerState
+from panel.errors import Conflict, EngineFailure, NotFound
+from panel.i18n import Text
+from panel.i18n import gettext_noop as _
+from panel.models import Task, TaskStatus, Vm
+from panel.security import Actor, Permission
+from panel.services.engines import EnginePool, capabilities, limited
+from panel.services.names import check_password
+from panel.services.observations import Observations
+from panel.services.tasks import TaskContext, TaskService, subject
+
+POWER_SECONDS = 300.0  # the engine's own deadlines are shorter
+PASSWORD_SECONDS = 60.0
+
+ALLOWED: dict[PowerAction, frozenset[PowerState]] = {
+    PowerAction.START: frozenset({PowerState.STOPPED, PowerState.CRASHED}),
+    PowerAction.STOP: frozenset({PowerState.RUNNING, PowerState.SUSPENDED, PowerState.CRASHED}),
+    PowerAction.SHUTDOWN: frozenset({PowerState.RUNNING}),
+    PowerAction.SUSPEND: frozenset({PowerState.RUNNING}),
+    PowerAction.RESUME: frozenset({PowerState.SUSPENDED}),
+    PowerAction.RESET: frozenset({PowerState.RUNNING, PowerState.CRASHED}),
+}
+EXPECTED: dict[PowerAction, PowerState] = {
+    PowerAction.START: PowerState.RUNNING,
+    PowerAction.STOP: PowerState.STOPPED,
+    PowerAction.SHUTDOWN: PowerState.STOPPED,
+    PowerAction.SUSPEND: PowerState.SUSPENDED,
+    PowerAction.RESUME: PowerState.RUNNING,
+    PowerAction.RESET: PowerState.RUNNING,
+}
+IMPOSSIBLE = _("VM {name} is {state}: {action} is not possible.")
+
+
+def why_not(vm: Vm, action: PowerAction) -> Text | None:
+    """Why an action makes no sense for a VM as last seen; None when it does. For buttons: the act itself looks again."""
+    reason = capabilities(vm.host.engine).why_not(f"power.{action}")
+    if reason is not None:
+        return Text(reason)
+    if vm.creating:
+        return Text(_("The VM is being made."))
+    if not vm.host.enabled:
+        return Text(_("Host {name} is disabled. Enable it first."), {"name": vm.host.name})
+    if vm.state not in ALLOWED[action]:
+        return Text(IMPOSSIBLE, {"name": vm.name, "state": vm.state, "action": action})
+    return None
+
+
+class PowerService:
+    """Power actions and guest passwords, as tasks."""
+
+    def __init__(self, tasks: TaskService, pool: EnginePool, observations: Observations) -> None:
+        self._tasks = tasks
+        self._pool = pool
+        self._observations = observations
+        tasks.register("vm.power", self._run_power, self._settle_power, _("Change a VM's power"))
+        tasks.register("vm.password", self._run_password, self._settle_password, _("Set a guest's password"))
+
+    async def act(self, actor: Actor, vm: Vm, action: PowerAction, notes: Sequence[Text] = ()) -> Task:
+        """Begin a power action.
+
+        Raises:
+            Conflict: the VM's state (read from the hypervisor now) forbids it, or another task has the VM.
+            Unsupported: the engine cannot.
+        """
+        actor.require(Permission.OPERATE)
+        capabilities(vm.host.engine).require(f"power.{action}")
+        engine = self._pool.of(vm.host)
+        if not vm.creating:  # else the lock answers, with the task that makes it
+            busy = await Task.exists(lock=f"vm:{vm.id}")
+            if not busy:
+                await self._check(vm, action, await limited(_state(engine, vm)))
+        return await self._tasks.submit(
+            actor, "vm.power", {"action": action}, host=(vm.host_id, vm.host.name), vm=(vm.id, vm.name), notes=notes
+        )
+
+    async def set_password(
+        self, actor: Actor, vm: Vm, password: str, user: str = "", notes: Sequence[Text] = ()
+    ) -> Task:
+        """Begin to set a password inside the guest; ``user`` empty means the image's default user.
+
+        Raises:
+            InvalidInput: no password a guest would take.
+            Conflict: the VM is not running, has no guest agent, or another task has it.
+        """
+        actor.require(Permission.OPERATE)
+        capabilities(vm.host.engine).require("password")
+        check_password(password, "password")
+        self._pool.of(vm.host)
+        if vm.state not in {PowerState.RUNNING, PowerState.UNKNOWN}:
+            raise Conflict(_("VM {name} is {state}. Start it first."), name=vm.name, state=vm.state)
+        params = {"user": user or vm.user, "password": password}
+        return await self._tasks.submit(
+            actor, "vm.password", params, host=(vm.host_id, vm.host.name), vm=(vm.id, vm.name), notes=notes
+        )
+
+    async def _check(self, vm: Vm, action: PowerAction, state: PowerState) -> None:
+        if state is PowerState.MISSING:
+            await self._observations.apply_missing(vm)
+        if state not in ALLOWED[action]:
+            raise Conflict(IMPOSSIBLE, name=vm.name, state=state, action=action)
+
+    async def _run_power(self, context: TaskContext) -> dict[str, Any]:
+        vm, host = await subject(context)
+        action = PowerAction(context.params["action"])
+        engine = self._pool.of(host)
+        self._observations.touch(vm.id)
+        try:
+            await limited(engine.power(vm.ref, action, context), POWER_SECONDS)
+        finally:
+            seen = await limited(engine.inspect(vm.ref))
+            await self._observations.apply_one(vm, seen)
+        if seen.state is not EXPECTED[action]:
+            raise EngineFailure(
+                _("The hypervisor said that {action} was done, but the VM is {state}."),
+                action=action,
+                state=seen.state,
+            )
+        return {"action": action, "state": seen.state}
+
+    async def _settle_power(self, context: TaskContext) -> tuple[TaskStatus, Text]:
+        vm, host = await subject(context)
+        action = PowerAction(context.params["action"])
+        seen = await limited(self._pool.even_disabled(host).inspect(vm.ref))
+        await self._observations.apply_one(vm, seen)
+        if seen.state is EXPECTED[action] and action is not PowerAction.RESET:
+            return TaskStatus.SUCCEEDED, Text(_("The panel stopped during this task; the VM is {state}."),
+                                              {"state": seen.state})  # fmt: skip
+        text = _("The panel stopped during this task; the VM is {state}. Ask again if that is not what you want.")
+        return TaskStatus.INTERRUPTED, Text(text, {"state": seen.state})
+
+    async def _run_password(self, context: TaskContext) -> dict[str, Any]:
+        vm, host = await subject(context)
+        user = context.params["user"]
+        await limited(self._pool.of(host).set_password(vm.ref, user, context.params["password"]), PASSWORD_SECONDS)
+        await context.step(_("The password of {user} is set."), user=user)
+        return {"user": user}
+
+    async def _settle_password(self, context: TaskContext) -> tuple[TaskStatus, Text]:
+        text = _("The panel stopped during this task. Nobody knows whether the password is set: set it again.")
+        return TaskStatus.INTERRUPTED, Text(text)
+
+
+async def _state(engine: Any, vm: Vm) -> PowerState:
+    try:
+        state: PowerState = (await engine.inspect(vm.ref)).state
+    except NotFound:
+        return PowerState.MISSING
+    return state

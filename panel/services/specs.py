@@ -1,0 +1,73 @@
+"""What a VM is made of, checked: sizes, interfaces, host name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from panel.engines.types import NicMode, NicSpec, VmSpec
+from panel.errors import Conflict, InvalidInput
+from panel.i18n import gettext_noop as _
+from panel.models import Host, Nic
+from panel.services.names import check_identifier, check_mac, new_mac
+
+MAX_CPU = 512
+MAX_MEMORY_MIB = 16 * 1024 * 1024
+MIN_MEMORY_MIB = 16
+MAX_DISK_GIB = 64 * 1024
+MAX_NICS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class NicRequest:
+    """An interface that is wanted; an empty ``mac``, and on NAT an empty ``ip4`` or ``ip6``, means: allocate one."""
+
+    name: str
+    mode: NicMode = NicMode.NAT
+    mac: str = ""
+    ip4: str = ""
+    ip6: str = ""
+
+
+async def nic_specs(host: Host, wanted: tuple[NicRequest, ...]) -> tuple[NicSpec, ...]:
+    """The interfaces to make, each with a MAC of its own on the host. ``InvalidInput`` or ``Conflict`` names the field."""
+    if len(wanted) > MAX_NICS:
+        raise InvalidInput(_("{field} may have at most {most} interfaces."), field="nic_all", most=MAX_NICS)
+    specs: list[NicSpec] = []
+    for nic in wanted or (NicRequest("eth0"),):
+        check_identifier(nic.name, "nic_all")
+        mac = check_mac(nic.mac, f"nic_all.{nic.name}.mac_addr") if nic.mac else new_mac()
+        while not nic.mac and await Nic.exists(mac=mac):
+            mac = new_mac()
+        holder = await Nic.get_or_none(mac=mac, vm__host_id=host.id).select_related("vm")
+        if holder is not None or any(spec.mac == mac for spec in specs):
+            raise Conflict(
+                _("{field}: MAC address {mac} belongs to VM {holder} already."),
+                field=f"nic_all.{nic.name}.mac_addr", mac=mac, holder=holder.vm.name if holder else "?",
+            )  # fmt: skip
+        specs.append(NicSpec(nic.name, nic.mode, mac))
+    return tuple(specs)
+
+
+def stored_spec(stored: dict[str, Any]) -> VmSpec:
+    """A specification as a task's parameters keep it."""
+    nics = tuple(NicSpec(nic["name"], NicMode(nic["mode"]), nic["mac"], nic["network"]) for nic in stored["nics"])
+    return VmSpec(**(stored | {"nics": nics}))
+
+
+def hostname(name: str) -> str:
+    """A host name by RFC 1123 out of an identifier."""
+    return "".join(char if char.isalnum() and char.isascii() else "-" for char in name).strip("-").lower()[:63] or "vm"
+
+
+def check_sizes(cpu_count: int | None, memory_mib: int | None, disk_gib: int | None) -> None:
+    """``InvalidInput`` with the field for sizes that no VM has; None is not checked."""
+    for field_name, value, least, most in (
+        ("cpu_num", cpu_count, 1, MAX_CPU),
+        ("ram_num", memory_mib, MIN_MEMORY_MIB, MAX_MEMORY_MIB),
+        ("hdd_num", disk_gib, 1, MAX_DISK_GIB),
+    ):
+        if value is not None and not least <= value <= most:
+            raise InvalidInput(
+                _("{field} must be between {least} and {most}."), field=field_name, least=least, most=most
+            )

@@ -1,0 +1,291 @@
+"""Tasks: stored before they begin, one writer per VM, with progress, log, cancel, and an honest end after a crash."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import json
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from tortoise.exceptions import IntegrityError
+
+from panel.errors import Conflict, HostUnreachable, NotFound, PanelError
+from panel.events import EventBus, TaskChanged, TaskLogged
+from panel.i18n import Text
+from panel.i18n import gettext_noop as _
+from panel.models import Host, Task, TaskLine, TaskStatus, Vm
+from panel.security import Actor, SecretBox, Source
+from panel.services.audit import AuditLog
+from panel.services.clock import now
+from panel.services.texts import pack, unpack
+from panel.services.whole import to_the_end, whole
+
+LIVING = (TaskStatus.QUEUED, TaskStatus.RUNNING)
+STOP_GRACE = 1.5  # seconds that tasks get to clean up when the panel stops
+SETTLE_RETRY = 5.0  # seconds between tries to settle with a host that does not answer
+
+terminal = structlog.get_logger("panel.tasks")
+
+
+class TaskContext:
+    """What a running task's code gets: its row, its parameters, and the ``Reporter`` that engines know."""
+
+    def __init__(self, service: TaskService, task: Task, params: dict[str, Any]) -> None:
+        self._service = service
+        self.task = task
+        self.params = params
+
+    async def step(self, message: str, /, *, percent: int | None = None, **params: object) -> None:
+        """A line for the log; ``percent`` moves the bar, which never goes back."""
+        text = Text(message, params)
+        self.task.message = pack(text)
+        if percent is not None:
+            self.task.percent = max(self.task.percent, min(99, percent))
+        await self.task.save(update_fields=["message", "percent"])
+        await self._service.log(self.task.id, "info", text)
+        self._service.events.publish(TaskChanged(self.task.id, ended=False))
+
+    async def warn(self, message: str, /, **params: object) -> None:
+        """A line that the operator should read."""
+        await self._service.log(self.task.id, "warning", Text(message, params))
+
+
+Run = Callable[[TaskContext], Awaitable[dict[str, Any] | None]]
+Settle = Callable[[TaskContext], Awaitable[tuple[TaskStatus, Text]]]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskKind:
+    """How a kind of task runs; and how one that the panel died over is settled: against what the hypervisor says."""
+
+    run: Run
+    settle: Settle
+    title: str
+
+
+class TaskService:
+    """Submits, runs, cancels and settles tasks."""
+
+    def __init__(self, box: SecretBox, events: EventBus, audit: AuditLog) -> None:
+        self.events = events
+        self.kinds: dict[str, TaskKind] = {}
+        self._box = box
+        self._audit = audit
+        self._running: dict[str, asyncio.Task[None]] = {}
+
+    def register(self, kind: str, run: Run, settle: Settle, title: str) -> None:
+        """Name the code behind a kind of task. ``title`` is a msgid."""
+        self.kinds[kind] = TaskKind(run, settle, title)
+
+    @whole
+    async def submit(
+        self,
+        actor: Actor,
+        kind: str,
+        params: Mapping[str, Any],
+        *,
+        host: tuple[int, str],
+        vm: tuple[int, str] | None = None,
+        notes: Sequence[Text] = (),
+    ) -> Task:
+        """Store a task and start it. ``host`` and ``vm`` are (id, name). The VM (else the host) is locked while it lives.
+        ``notes`` are warnings of the door it came through, for its log.
+
+        Raises:
+            Conflict: another task has the VM; its id is in the message.
+        """
+        task = await self._store(
+            id=uuid.uuid4().hex,
+            kind=kind,
+            status=TaskStatus.RUNNING,  # this process starts it below
+            started_at=now(),
+            lock=f"vm:{vm[0]}" if vm else f"host:{host[0]}:{kind}",
+            host_id=host[0],
+            host_name=host[1],
+            vm_id=vm[0] if vm else None,
+            vm_name=vm[1] if vm else "",
+            actor=actor.name,
+            source=actor.source,
+            params=self._box.seal(json.dumps(dict(params))),
+        )
+        for note in notes:
+            await self.log(task.id, "warning", note)
+        name = f"{host[1]}/{vm[1]}" if vm else host[1]
+        await self._audit.write(actor, kind, "vm" if vm else "host", name, Text(self.kinds[kind].title))
+        self.events.publish(TaskChanged(task.id, ended=False))
+        self._start(task, self._run(task))
+        return task
+
+    async def _store(self, **columns: Any) -> Task:
+        """The task's row, with its lock, or ``Conflict`` naming who has the lock."""
+        while True:
+            try:
+                return await Task.create(**columns)
+            except IntegrityError as error:
+                holder = await Task.get_or_none(lock=columns["lock"])
+                if holder is None:
+                    continue  # it ended just now: the lock is free
+                raise Conflict(
+                    _("Task {task} ({kind}) is at work on {name}. Wait for it, or cancel it."),
+                    task=holder.id,
+                    kind=holder.kind,
+                    name=holder.vm_name or holder.host_name,
+                ) from error
+
+    async def wait(self, task_id: str, seconds: float) -> Task:
+        """Wait until a task ended, at most ``seconds``; returns its row as it is then."""
+        with self.events.subscribe() as subscription:
+            task = await self.get(task_id)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    while not task.status.ended:
+                        if await subscription.get() == TaskChanged(task_id, ended=True):
+                            task = await self.get(task_id)
+        return await self.get(task_id)
+
+    async def get(self, task_id: str) -> Task:
+        """The task, or ``NotFound``."""
+        task = await Task.get_or_none(id=task_id) if len(task_id) <= 32 else None
+        if task is None:
+            raise NotFound(_("There is no task {task}."), task=task_id[:32])
+        return task
+
+    async def count_living(self) -> int:
+        """How many tasks are queued or running."""
+        return await Task.filter(status__in=LIVING).count()
+
+    async def cancel(self, actor: Actor, task_id: str) -> Task:
+        """Ask a living task to stop; what it made so far is cleaned up. ``Conflict`` when it ended already."""
+        task = await self.get(task_id)
+        if task.status.ended:
+            raise Conflict(_("Task {task} has ended already."), task=task_id)
+        first = await Task.filter(id=task_id, cancel_requested=False).update(cancel_requested=True)
+        await self._audit.write(actor, "task.cancel", "task", task_id, Text(_("Asked a task to stop.")))
+        running = self._running.get(task_id)
+        if running is None:
+            task = await self.get(task_id)
+            if not task.status.ended:  # its process is gone
+                await self._end(task, TaskStatus.CANCELLED, Text(_("Cancelled before it could be settled.")))
+        elif first:  # a second one would break the clean-up that the first began
+            running.cancel()
+        return await self.get(task_id)
+
+    async def log(self, task_id: str, level: str, text: Text) -> None:
+        """Append a line to a task's log."""
+        await TaskLine.create(task_id=task_id, at=now(), level=level, message=pack(text))
+        self.events.publish(TaskLogged(task_id))
+
+    async def recover(self) -> int:
+        """Settle what an earlier process left unfinished, in the background. Returns how many tasks that is."""
+        unfinished = await Task.filter(status__in=LIVING)
+        for task in unfinished:
+            self._start(task, self._settle(task))
+        return len(unfinished)
+
+    async def stop(self) -> None:
+        """Stop everything within ``STOP_GRACE``; what does not end is settled at the next start."""
+        running = list(self._running.values())
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running, timeout=STOP_GRACE)
+
+    def _start(self, task: Task, work: Any) -> None:
+        # a fresh context: a transaction of the caller must not leak into the task
+        job = asyncio.get_running_loop().create_task(work, name=f"task {task.id}", context=contextvars.Context())
+        self._running[task.id] = job
+        job.add_done_callback(lambda _job: self._running.pop(task.id, None))
+
+    async def _run(self, task: Task) -> None:
+        kind = self.kinds[task.kind]
+        context = self._context(task)
+        try:
+            task.result = await kind.run(context)
+        except asyncio.CancelledError:
+            if not await Task.filter(id=task.id, cancel_requested=True).exists():
+                return  # the panel stops: settled at the next start
+            await self._end(task, TaskStatus.CANCELLED, Text(_("Cancelled.")))
+        except PanelError as error:
+            await self._end(task, TaskStatus.FAILED, error.text, error.status)
+        except Exception:
+            terminal.exception("task failed", task=task.id, kind=task.kind)
+            await self._end(task, TaskStatus.FAILED, Text(_("An internal error; the panel's log has its trace.")), 500)
+        else:
+            await self._end(task, TaskStatus.SUCCEEDED, unpack(task.message) or Text(_("Done.")))
+
+    async def _settle(self, task: Task) -> None:
+        context = self._context(task)
+        told = False
+        while True:
+            try:
+                if told:
+                    await asyncio.sleep(SETTLE_RETRY)
+                status, text = await self.kinds[task.kind].settle(context)
+            except HostUnreachable as error:
+                if not told:
+                    told = True
+                    await self.log(task.id, "warning", Text(_("The panel stopped during this task.")))
+                    await self.log(task.id, "warning", error.text)
+            except asyncio.CancelledError:
+                if await Task.filter(id=task.id, cancel_requested=True).exists():
+                    await self._end(task, TaskStatus.CANCELLED, Text(_("Cancelled before it could be settled.")))
+                return
+            except PanelError as error:
+                await self._end(task, TaskStatus.INTERRUPTED, error.text, error.status)
+                return
+            except Exception:
+                terminal.exception("task not settled", task=task.id, kind=task.kind)
+                text = Text(_("An internal error; the panel's log has its trace."))
+                await self._end(task, TaskStatus.INTERRUPTED, text, 500)
+                return
+            else:
+                await self._end(task, status, text)
+                return
+
+    def _context(self, task: Task) -> TaskContext:
+        return TaskContext(self, task, json.loads(self._box.unseal(task.params)) if task.params else {})
+
+    async def _end(self, task: Task, status: TaskStatus, text: Text, error_status: int | None = None) -> None:
+        await to_the_end(self._write_end(task, status, text, error_status))
+
+    async def _write_end(self, task: Task, status: TaskStatus, text: Text, error_status: int | None) -> None:
+        level = "info" if status is TaskStatus.SUCCEEDED else "warning" if status is not TaskStatus.FAILED else "error"
+        if pack(text) != task.message:  # the last step said it already
+            await TaskLine.create(task_id=task.id, at=now(), level=level, message=pack(text))
+        task.status, task.ended_at, task.message = status, now(), pack(text)
+        task.lock, task.params, task.error_status = None, "", error_status  # secrets do not outlive the task
+        if status is TaskStatus.SUCCEEDED:
+            task.percent = 100
+        await task.save(
+            update_fields=[
+                "status",
+                "ended_at",
+                "message",
+                "lock",
+                "params",
+                "error_status",
+                "percent",
+                "result",
+            ]
+        )
+        if status is not TaskStatus.SUCCEEDED:
+            actor = Actor(task.actor, Source(task.source))
+            name = f"{task.host_name}/{task.vm_name}" if task.vm_name else task.host_name
+            kind = "vm" if task.vm_name else "host"
+            await self._audit.write(actor, task.kind, kind, name, text, level=level)
+        self.events.publish(TaskChanged(task.id, ended=True))
+
+
+async def subject(context: TaskContext) -> tuple[Vm, Host]:
+    """The VM and host that a task is about. ``NotFound`` when the VM is gone."""
+    vm = await Vm.get_or_none(id=context.task.vm_id).prefetch_related("host", "nics")
+    if vm is None:
+        raise NotFound(
+            _("There is no VM {name} on host {host}."), name=context.task.vm_name, host=context.task.host_name
+        )
+    return vm, vm.host

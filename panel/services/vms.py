@@ -1,0 +1,383 @@
+"""VMs: find, create, change, delete, and scan a host for those that others made."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tortoise.exceptions import IntegrityError
+from tortoise.transactions import in_transaction
+
+from panel.engines.types import PowerState, VmChange, VmObservation, VmSpec
+from panel.errors import Conflict, InvalidInput, NotFound, PanelError
+from panel.events import EventBus, VmChanged, VmRemoved
+from panel.i18n import Text
+from panel.i18n import gettext_noop as _
+from panel.models import ConsoleTicket, Host, HostImage, Nic, Task, TaskStatus, Vm
+from panel.security import Actor, Permission
+from panel.services.addresses import AddressService
+from panel.services.audit import AuditLog
+from panel.services.cleaning import cleaned
+from panel.services.engines import LONG, EnginePool, capabilities, limited
+from panel.services.gateways import GatewayService
+from panel.services.names import LONGEST, check_identifier, check_password, check_title, find_image
+from panel.services.observations import Observations
+from panel.services.observer import Observer
+from panel.services.specs import NicRequest, check_sizes, hostname, nic_specs, stored_spec
+from panel.services.tasks import TaskContext, TaskService, subject
+from panel.services.whole import to_the_end, whole
+
+
+@dataclass(frozen=True, slots=True)
+class VmRequest:
+    """A VM that is wanted. ``notes`` are warnings of the door it came through, for the task's log."""
+
+    name: str
+    title: str
+    os_name: str
+    cpu_count: int
+    memory_mib: int
+    disk_gib: int
+    nics: tuple[NicRequest, ...] = ()
+    password: str | None = field(default=None, repr=False)
+    hostname: str = ""
+    limits: Mapping[str, int] = field(default_factory=dict)
+    start: bool = False
+    notes: tuple[Text, ...] = ()
+
+
+class VmService:
+    """The VMs of the panel."""
+
+    def __init__(
+        self,
+        tasks: TaskService,
+        pool: EnginePool,
+        observer: Observer,
+        observations: Observations,
+        addresses: AddressService,
+        gateways: GatewayService,
+        events: EventBus,
+        audit: AuditLog,
+    ) -> None:
+        self._addresses = addresses
+        self._gateways = gateways
+        self._tasks = tasks
+        self._pool = pool
+        self._observer = observer
+        self._observations = observations
+        self._events = events
+        self._audit = audit
+        tasks.register("vm.create", self._run_create, self._settle_create, _("Create a VM"))
+        tasks.register("vm.update", self._run_update, self._settle_update, _("Change a VM"))
+        tasks.register("vm.delete", self._run_delete, self._settle_delete, _("Delete a VM"))
+        tasks.register("host.scan", self._run_scan, self._settle_scan, _("Scan a host for VMs"))
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    async def get(self, host_name: str, name: str) -> Vm:
+        """The VM with its host and interfaces. ``NotFound`` names which of the two is not there."""
+        host_name, name = host_name[:LONGEST], name[:LONGEST]
+        vm = await Vm.get_or_none(host__name=host_name, name=name).prefetch_related("host", "nics__given")
+        if vm is not None:
+            return vm
+        if not await Host.exists(name=host_name):
+            raise NotFound(_("There is no host {name}."), name=host_name)
+        raise NotFound(_("There is no VM {name} on host {host}."), name=name, host=host_name)
+
+    async def on_host(self, host: Host) -> list[Vm]:
+        """All VMs of a host, by name, with their interfaces."""
+        return await Vm.filter(host_id=host.id).order_by("name").prefetch_related("nics__given", "host")
+
+    # -- creating ------------------------------------------------------------------------------------------------
+
+    @whole
+    async def create(self, actor: Actor, host: Host, request: VmRequest) -> tuple[Vm, Task]:
+        """Check everything that can be checked, store the VM and its task, and begin.
+
+        Raises:
+            InvalidInput: a field is wrong, or no image of the host has that name.
+            Conflict: the name or a MAC is taken, or the host is disabled.
+        """
+        actor.require(Permission.MANAGE)
+        capabilities(host.engine).require("create")
+        self._pool.of(host)
+        check_identifier(request.name, "vm_uuid")
+        check_sizes(request.cpu_count, request.memory_mib, request.disk_gib)
+        if request.password is not None:
+            check_password(request.password, "os_pass")
+        image = find_image(await HostImage.filter(host_id=host.id), request.os_name) if request.os_name else None
+        if image is not None and image.virtual_gib > request.disk_gib:
+            raise InvalidInput(
+                _("{field} is too small: image {image} needs at least {least} GiB."),
+                field="hdd_num", image=image.name, least=-int(-image.virtual_gib // 1),
+            )  # fmt: skip
+        spec = VmSpec(
+            ref=str(uuid.uuid4()),
+            name=request.name,
+            title=check_title(request.title, "vm_name") or request.name,
+            cpu_count=request.cpu_count,
+            memory_mib=request.memory_mib,
+            disk_gib=request.disk_gib,
+            nics=await nic_specs(host, request.nics),
+            image=image.name if image else None,
+            hostname=hostname(request.hostname or request.name),
+            user=image.default_user if image else "root",
+            password=request.password,
+            start=request.start,
+        )
+        vm = await self._store(host, spec, request, image.name if image else "")
+        try:
+            notes = await self._addresses.give_new(vm, {nic.name: (nic.ip4, nic.ip6) for nic in request.nics})
+            task = await self._tasks.submit(
+                actor, "vm.create", {"spec": asdict(spec)},
+                host=(host.id, host.name), vm=(vm.id, vm.name), notes=(*request.notes, *notes),
+            )  # fmt: skip
+        except BaseException:
+            await vm.delete()
+            raise
+        self._events.publish(VmChanged(vm.id, host.id))
+        return vm, task
+
+    async def _store(self, host: Host, spec: VmSpec, request: VmRequest, os_name: str) -> Vm:
+        try:
+            async with in_transaction():
+                vm = await Vm.create(
+                    host=host,
+                    name=spec.name,
+                    ref=spec.ref,
+                    title=spec.title,
+                    os_name=os_name,
+                    user=spec.user,
+                    cpu_count=spec.cpu_count,
+                    memory_mib=spec.memory_mib,
+                    disk_gib=spec.disk_gib,
+                    limits=dict(request.limits),
+                    creating=True,
+                )
+                for nic in spec.nics:
+                    await Nic.create(vm=vm, name=nic.name, mode=nic.mode, mac=nic.mac)
+        except IntegrityError as error:
+            raise Conflict(
+                _("There is a VM {name} on host {host} already."),
+                field="vm_uuid",
+                name=spec.name,
+                host=host.name,
+            ) from error
+        return vm
+
+    async def _run_create(self, context: TaskContext) -> dict[str, Any]:
+        try:
+            vm, host = await subject(context)
+            engine = self._pool.of(host)
+            await self._addresses.reserve_all(vm, engine)
+            await engine.create(stored_spec(context.params["spec"]), context)
+        except BaseException:
+            await self._give_up(context)
+            raise
+        return await to_the_end(self._created(vm, host))
+
+    @whole
+    async def _give_up(self, context: TaskContext) -> None:
+        """What a create reserved, and its row, go; the engine has removed what it made."""
+        with suppress(NotFound):
+            vm, host = await subject(context)
+            try:
+                await self._addresses.unreserve_all(vm, self._pool.even_disabled(host))
+            except PanelError as error:
+                await context.warn(_("The DHCP reservation may be left on the host: {reason}"), reason=str(error.text))
+        await self._drop(context.task)
+
+    async def _created(self, vm: Vm, host: Host) -> dict[str, Any]:
+        await Vm.filter(id=vm.id).update(creating=False)
+        vm.creating = False
+        await self._observations.apply_one(vm, await limited(self._pool.even_disabled(host).inspect(vm.ref)))
+        self._observer.look_now(host.id)
+        return {"vm_uuid": vm.name}
+
+    async def _settle_create(self, context: TaskContext) -> tuple[TaskStatus, Text]:
+        if not await Vm.exists(id=context.task.vm_id):  # stopped, not killed: it cleaned up before it went
+            return TaskStatus.INTERRUPTED, Text(_("The panel stopped while it made this VM. Create it again."))
+        vm, host = await subject(context)
+        engine = self._pool.even_disabled(host)
+        try:
+            await limited(engine.inspect(vm.ref))
+        except NotFound:
+            await limited(engine.delete(vm.ref, vm.name, context), LONG)
+            await self._addresses.unreserve_all(vm, engine)
+            await self._drop(context.task)
+            text = _("The panel stopped while it made this VM. What was half made is removed; create it again.")
+            return TaskStatus.INTERRUPTED, Text(text)
+        await self._created(vm, host)
+        return TaskStatus.INTERRUPTED, Text(_("The panel stopped while it made this VM; the VM is whole."))
+
+    @whole
+    async def _drop(self, task: Task) -> None:
+        vm_id, host_id = task.vm_id or 0, task.host_id or 0
+        await ConsoleTicket.filter(vm_id=vm_id).delete()
+        await Vm.filter(id=vm_id).delete()
+        self._observations.forget(vm_id)
+        self._gateways.wake(host_id)
+        self._events.publish(VmRemoved(vm_id, host_id))
+
+    # -- changing ------------------------------------------------------------------------------------------------
+
+    async def update(
+        self,
+        actor: Actor,
+        vm: Vm,
+        change: VmChange,
+        *,
+        limits: Mapping[str, int] | None = None,
+        notes: Sequence[Text] = (),
+    ) -> Task:
+        """Change title, CPU, memory or limits, or grow the system disk.
+
+        Raises:
+            InvalidInput: nothing to change, out of range, or a disk that would shrink.
+            Conflict: another task has the VM.
+        """
+        actor.require(Permission.MANAGE)
+        capabilities(vm.host.engine).require("update")
+        self._check_here(vm)
+        if change.title is not None and not check_title(change.title, "vm_name"):
+            raise InvalidInput(_("{field} must not be empty."), field="vm_name")
+        check_sizes(change.cpu_count, change.memory_mib, change.disk_gib)
+        if change.disk_gib is not None and change.disk_gib < vm.disk_gib:
+            raise InvalidInput(
+                _("{field}: a disk only grows. It has {now} GiB."), field="hdd_num", now=round(vm.disk_gib, 2)
+            )
+        wanted = {key: value for key, value in asdict(change).items() if value is not None}
+        if not wanted and not limits:
+            raise InvalidInput(_("Nothing to change: give vm_name, cpu_num, ram_num or hdd_num."))
+        return await self._tasks.submit(
+            actor, "vm.update", {"change": wanted, "limits": dict(limits or {})},
+            host=(vm.host_id, vm.host.name), vm=(vm.id, vm.name), notes=notes,
+        )  # fmt: skip
+
+    async def _run_update(self, context: TaskContext) -> dict[str, Any]:
+        vm, host = await subject(context)
+        engine = self._pool.of(host)
+        self._observations.touch(vm.id)
+        if context.params["limits"]:
+            await Vm.filter(id=vm.id).update(limits=dict(vm.limits) | context.params["limits"])
+        if not context.params["change"]:
+            return {"live": [], "at_next_start": []}
+        outcome = await limited(engine.update(vm.ref, VmChange(**context.params["change"]), context), LONG)
+        seen = await limited(engine.inspect(vm.ref))
+        waiting = sorted((set(vm.pending) - set(outcome.live)) | set(outcome.at_next_start))
+        vm.pending = [] if seen.state is PowerState.STOPPED else waiting
+        await Vm.filter(id=vm.id).update(pending=vm.pending)
+        await self._observations.apply_one(vm, seen)
+        if vm.pending:
+            await context.warn(_("At the next start: {fields}."), fields=", ".join(vm.pending))
+        return {"live": list(outcome.live), "at_next_start": list(outcome.at_next_start)}
+
+    async def _settle_update(self, context: TaskContext) -> tuple[TaskStatus, Text]:
+        vm, host = await subject(context)
+        seen = await self._look(vm, host)
+        return TaskStatus.INTERRUPTED, Text(
+            _("The panel stopped during this change. The VM has {cpu} CPUs, {memory} MiB and {disk} GiB now."),
+            {"cpu": seen.cpu_count, "memory": seen.memory_mib, "disk": seen.disk_gib},
+        )
+
+    # -- deleting ------------------------------------------------------------------------------------------------
+
+    async def delete(self, actor: Actor, vm: Vm) -> Task:
+        """Remove the VM with all that the panel made for it; disks that others made stay.
+
+        Raises:
+            Conflict: another task has the VM.
+        """
+        actor.require(Permission.MANAGE)
+        capabilities(vm.host.engine).require("delete")
+        self._pool.of(vm.host)
+        return await self._tasks.submit(actor, "vm.delete", {}, host=(vm.host_id, vm.host.name), vm=(vm.id, vm.name))
+
+    async def _run_delete(self, context: TaskContext) -> dict[str, Any]:
+        vm, host = await subject(context)
+        self._observations.touch(vm.id)
+        engine = self._pool.even_disabled(host)
+        outcome = await limited(engine.delete(vm.ref, vm.name, context), LONG)
+        await self._addresses.unreserve_all(vm, engine)
+        await self._drop(context.task)
+        problem = await self._gateways.converge(host)
+        if problem is not None:
+            await context.warn(_("Its forwards go when the gateway works again: {reason}"), reason=str(problem))
+        return {"removed": list(outcome.removed), "kept": list(outcome.kept)}
+
+    async def _settle_delete(self, context: TaskContext) -> tuple[TaskStatus, Text]:
+        await context.warn(_("The panel stopped during this task."))
+        if await Vm.exists(id=context.task.vm_id):
+            context.task.result = await self._run_delete(context)
+        return TaskStatus.SUCCEEDED, Text(_("The panel stopped during this delete, and finished it at its next start."))
+
+    # -- scanning ------------------------------------------------------------------------------------------------
+
+    async def scan(self, actor: Actor, host: Host) -> Task:
+        """Adopt the VMs of a host that the panel does not know, and mark those that vanished."""
+        actor.require(Permission.MANAGE)
+        capabilities(host.engine).require("scan")
+        self._pool.of(host)
+        return await self._tasks.submit(actor, "host.scan", {}, host=(host.id, host.name))
+
+    async def _run_scan(self, context: TaskContext) -> dict[str, Any]:
+        host = await Host.get(id=context.task.host_id)
+        seen = [cleaned(item) for item in await limited(self._pool.of(host).observe(), 60)]
+        known = {vm.ref: vm for vm in await Vm.filter(host_id=host.id)}
+        added = [await self._adopt(host, item) for item in seen if item.ref not in known]
+        there = {item.ref for item in seen}
+        missing = [vm for vm in known.values() if vm.ref not in there and not vm.creating]
+        for vm in missing:
+            await self._observations.apply_missing(vm)
+        self._observer.look_now(host.id, inventory=True)
+        await context.step(
+            _("{total} VMs on the host, {added} new, {missing} missing."),
+            total=len(seen), added=len(added), missing=len(missing),
+        )  # fmt: skip
+        return {"total": len(seen), "added": added, "missing": sorted(vm.name for vm in missing)}
+
+    async def _adopt(self, host: Host, seen: VmObservation) -> str:
+        name = await self._free_name(host, seen)
+        try:
+            vm = await Vm.create(
+                host=host,
+                name=name,
+                ref=seen.ref,
+                title=seen.title or name,
+                os_name=seen.os_name,
+                cpu_count=seen.cpu_count,
+                memory_mib=seen.memory_mib,
+                disk_gib=round(seen.disk_gib or 0.0, 2),
+                managed=seen.managed,
+            )
+        except IntegrityError:  # a create or another scan stored it meanwhile
+            return name
+        await self._observations.apply_one(vm, seen)
+        return name
+
+    async def _free_name(self, host: Host, seen: VmObservation) -> str:
+        try:
+            name = check_identifier(seen.name, "vm_uuid")
+        except InvalidInput:
+            name = check_identifier(seen.ref, "vm_uuid")
+        taken = await Vm.exists(host_id=host.id, name=name)
+        return name if not taken else check_identifier(seen.ref, "vm_uuid")
+
+    async def _settle_scan(self, context: TaskContext) -> tuple[TaskStatus, Text]:
+        return TaskStatus.INTERRUPTED, Text(_("The panel stopped during this scan. Scan again."))
+
+    # -- shared --------------------------------------------------------------------------------------------------
+
+    async def _look(self, vm: Vm, host: Host) -> VmObservation:
+        seen = await limited(self._pool.even_disabled(host).inspect(vm.ref))
+        await self._observations.apply_one(vm, seen)
+        return seen
+
+    def _check_here(self, vm: Vm) -> None:
+        self._pool.of(vm.host)
+        if vm.state is PowerState.MISSING:
+            raise Conflict(_("VM {name} is missing on its host. Scan the host, or delete the entry."), name=vm.name)

@@ -1,0 +1,12 @@
+// Blocking, in <head>: Tabler wants light or dark on <html>; the server wrote "auto" when the reader wants the system's.
+(function () {
+  "use strict";
+  var root = document.documentElement;
+  if (root.dataset.theme !== "auto") return;
+  var dark = matchMedia("(prefers-color-scheme: dark)");
+  function apply() {
+    root.setAttribute("data-bs-theme", dark.matches ? "dark" : "light");
+  }
+  apply();
+  dark.addEventListener("change", apply);
+})();
