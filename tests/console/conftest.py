@@ -1,0 +1,32 @@
+"""Fixtures: a panel over a temporary database, and the same behind a real uvicorn."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from panel.models.database import close_database, migrate, open_database
+from tests.console.kit import Panel, make_panel, serve
+
+
+@pytest.fixture
+async def panel(tmp_path: Path) -> AsyncIterator[Panel]:
+    url = f"sqlite://{tmp_path / 'panel.sqlite3'}"
+    await migrate(url)
+    await open_database(url)
+    try:
+        made = await make_panel(tmp_path)
+        yield made
+        await made.services.pool.close()
+    finally:
+        await close_database()
+
+
+@pytest.fixture
+async def place(panel: Panel) -> AsyncIterator[str]:
+    """Where the panel serves: ``127.0.0.1:PORT``."""
+    async with AsyncExitStack() as stack:
+        yield await stack.enter_async_context(serve(panel.app))

@@ -1,0 +1,187 @@
+"""Real libvirt on this machine: folders, a network and VMs of the suite's own, all gone afterwards.
+
+libvirt must be running (``make test`` sees to that) and the fixture ``demo_image`` must give a bootable qcow2.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from uuid import uuid4
+
+import asyncssh
+import libvirt
+import pytest
+
+from panel.engines.base import Engine
+from panel.engines.types import EngineKind, HostConnection, VmObservation
+
+from .kit import SECRET
+from .providers import Rig
+
+URI = "qemu:///system"
+NETWORK = f"oct-{os.getpid()}"  # two runs at once must not meet
+UNDEFINE = (
+    libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+    | libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+    | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+)
+FOREIGN = """
+<domain type='qemu'><name>{name}</name><uuid>{ref}</uuid><memory unit='MiB'>64</memory><vcpu>1</vcpu>
+<os><type arch='x86_64' machine='pc'>hvm</type></os>
+<devices><disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{disk}'/>
+<target dev='vda' bus='virtio'/></disk></devices></domain>
+"""
+
+
+def make_qcow2(path: Path, gib: int) -> None:
+    """An empty disk."""
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(path), f"{gib}G"], check=True)
+    path.chmod(0o644)
+
+
+class LibvirtRig(Rig):
+    """``root`` holds the folders of disks, of images, and of disks that are not the panel's."""
+
+    kind = EngineKind.LIBVIRT
+    image = "Debian 12"
+    big_image = "Big"
+    shutdown_seconds = 12.0
+
+    def __init__(self, root: Path, demo_image: Path) -> None:
+        self.prefix = f"ct-{root.name[-6:]}-"
+        self.disks, self.images, self.others = root / "disks", root / "images", root / "others"
+        for folder in (self.disks, self.images, self.others):
+            folder.mkdir(mode=0o755)
+        shutil.copyfile(demo_image, self.images / f"{self.image}.qcow2")
+        make_qcow2(self.images / f"{self.big_image}.qcow2", 5)
+        self.connection = HostConnection(
+            "contract",
+            address=URI,
+            secret=SECRET,
+            disks_path=str(self.disks),
+            images_path=str(self.images),
+            options={"network_nat": NETWORK},
+        )
+
+    def engine(self) -> Engine:
+        made = super().engine()
+        vars(made)["shutdown_seconds"] = self.shutdown_seconds  # the engine's own is long: a suite need not wait
+        return made
+
+    def deafen(self, ref: str) -> None:
+        time.sleep(1)  # the firmware has found no system by then
+
+    def files(self) -> set[str]:
+        return {str(path) for path in self.disks.rglob("*")}
+
+    async def logs_in(self, seen: VmObservation, user: str, password: str) -> bool:
+        address = next(address for nic in seen.nics for address in nic.addresses if "." in address)
+        options = asyncssh.SSHClientConnectionOptions(
+            username=user,
+            password=password,
+            known_hosts=None,
+            client_keys=None,
+            config=None,
+            agent_path=None,
+            server_host_key_algs=["ssh-ed25519"],  # the demo guest's dropbear has no other, and hangs up on others
+        )
+        try:
+            async with asyncio.timeout(20), asyncssh.connect(address, options=options):
+                return True
+        except asyncssh.PermissionDenied:
+            return False
+
+    def exists(self, path: str) -> bool:
+        return Path(path).exists()
+
+    def lose_disks(self, ref: str, name: str) -> None:
+        gone = [path for path in self.disks.rglob("*") if name in path.name or ref in path.name]
+        assert gone
+        for path in gone:
+            path.unlink()
+
+    def lose_definition(self, ref: str) -> None:
+        with connected() as conn:
+            conn.lookupByUUIDString(ref).undefine()
+
+    def foreign(self) -> tuple[str, str, str]:
+        ref, name = str(uuid4()), f"{self.prefix}foreign-{uuid4().hex[:6]}"
+        disk = self.others / f"{name}.qcow2"
+        make_qcow2(disk, 1)
+        with connected() as conn:
+            conn.defineXML(FOREIGN.format(name=name, ref=ref, disk=disk))
+        return ref, name, str(disk)
+
+    def remove_foreign(self, ref: str, disk: str) -> None:
+        with connected() as conn, suppress(libvirt.libvirtError):
+            conn.lookupByUUIDString(ref).undefine()
+        Path(disk).unlink(missing_ok=True)
+
+
+@contextmanager
+def connected() -> Iterator[libvirt.virConnect]:
+    """A connection beside the engine's."""
+    conn = libvirt.open(URI)
+    try:
+        yield conn
+    finally:
+        conn.close()
+
+
+@contextmanager
+def libvirt_rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
+    """Set up, and clean up whatever happened."""
+    demo_image = request.getfixturevalue("demo_image")
+    with connected() as conn:
+        networks = set(conn.listNetworks()) | set(conn.listDefinedNetworks())
+        conn.getDomainCapabilities(None, "x86_64", None, "qemu")  # a libvirt just started tries QEMU out: that is slow
+    root = Path(tempfile.mkdtemp(prefix="openidcs-contract-", dir="/var/lib"))
+    root.chmod(0o755)  # QEMU's user passes through
+    prefix = ""
+    try:
+        rig = LibvirtRig(root, demo_image)
+        prefix = rig.prefix
+        yield rig
+    finally:
+        with connected() as conn:
+            clean_up(conn, root, prefix, keep_network=NETWORK in networks)
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def clean_up(conn: libvirt.virConnect, root: Path, prefix: str, *, keep_network: bool) -> None:
+    """Remove the suite's domains, pools and network."""
+    for domain in conn.listAllDomains(0):
+        if prefix and domain.name().startswith(prefix):
+            quietly(domain.destroy)
+            quietly(partial(domain.undefineFlags, UNDEFINE))
+    for pool in conn.listAllStoragePools(0):
+        if str(root) in described(pool):
+            quietly(pool.destroy)
+            quietly(pool.undefine)
+    used = any(f"network='{NETWORK}'" in described(domain) for domain in conn.listAllDomains(0))  # a run beside us
+    for network in conn.listAllNetworks(0):
+        if network.name() == NETWORK and not keep_network and not used:
+            quietly(network.destroy)
+            quietly(network.undefine)
+
+
+def described(thing: libvirt.virDomain | libvirt.virStoragePool) -> str:
+    """Its XML; empty when it has just gone: others use this libvirt as well."""
+    with suppress(libvirt.libvirtError):
+        return str(thing.XMLDesc(0))
+    return ""
+
+
+def quietly(work: Callable[[], object]) -> None:
+    """It may be gone already."""
+    with suppress(libvirt.libvirtError):
+        work()

@@ -1,0 +1,161 @@
+"""The engines under test, and what each needs around it. A new engine adds one line and one ``Rig``."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pytest
+
+from panel.engines.base import Engine
+from panel.engines.fake.world import GIB, reset_worlds, world
+from panel.engines.registry import make_engine
+from panel.engines.types import EngineKind, HostConnection, VmObservation, VmSpec
+
+from .kit import SECRET, some_spec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Rig(ABC):
+    """One real (or imaginary) host, and ways to look at it and to hurt it behind the engine's back.
+
+    Attributes:
+        image: the name of a small image that boots to a guest agent.
+        big_image: the name of one that needs more than 1 GiB of disk.
+        prefix: of the names of all VMs that the suite makes.
+        many: how many VMs to make where many are wanted.
+        boot_seconds: how long a guest may take until its agent answers.
+        shutdown_seconds: how long ``SHUTDOWN`` of a guest that does not listen may take to give up.
+    """
+
+    kind: EngineKind
+    connection: HostConnection
+    image: str
+    big_image: str
+    prefix = "ct-"
+    many = 5
+    boot_seconds = 120.0
+    shutdown_seconds = 90.0
+
+    @abstractmethod
+    def deafen(self, ref: str) -> None:
+        """See to it that the running VM, which has an empty disk, does not hear a request to shut down."""
+
+    def engine(self) -> Engine:
+        """A new engine for this host."""
+        return make_engine(self.kind, self.connection)
+
+    def spec(self, **changes: object) -> VmSpec:
+        """A VM that this host can make; ``image=rig.image`` for one that boots."""
+        return some_spec(self.prefix, **changes)
+
+    @abstractmethod
+    def files(self) -> set[str]:
+        """Every file where the engine keeps disks and seeds, by the rig's own eyes."""
+
+    @abstractmethod
+    def lose_disks(self, ref: str, name: str) -> None:
+        """Remove the VM's files, not the VM."""
+
+    @abstractmethod
+    def lose_definition(self, ref: str) -> None:
+        """Remove the (stopped) VM, not its files."""
+
+    @abstractmethod
+    def foreign(self) -> tuple[str, str, str]:
+        """Make a stopped VM that is not the panel's: its ref, name and disk."""
+
+    @abstractmethod
+    def remove_foreign(self, ref: str, disk: str) -> None:
+        """Take away what ``foreign`` made."""
+
+    @abstractmethod
+    async def logs_in(self, seen: VmObservation, user: str, password: str) -> bool:
+        """Whether the running guest lets ``user`` in with ``password``."""
+
+    @abstractmethod
+    def exists(self, path: str) -> bool:
+        """Whether a file is there."""
+
+
+class FakeRig(Rig):
+    """A fake host; quick, so many VMs."""
+
+    kind = EngineKind.FAKE
+    image = "Debian 12"
+    big_image = "Windows 10 x64"
+    many = 200
+    boot_seconds = 1.0
+    shutdown_seconds = 1.0
+
+    def __init__(self) -> None:
+        self.connection = HostConnection(
+            "contract", address=f"contract-{uuid4().hex}", secret=SECRET, options={"shutdown_timeout": "0.2"}
+        )
+        self.world = world(self.connection.address)
+
+    def deafen(self, ref: str) -> None:
+        self.world.vms[ref].ignores_shutdown = True
+
+    def files(self) -> set[str]:
+        return set(self.world.disks)
+
+    def lose_disks(self, ref: str, name: str) -> None:
+        for disk in self.world.disks_of(ref):
+            del self.world.disks[disk.path]
+
+    def lose_definition(self, ref: str) -> None:
+        del self.world.vms[ref]
+
+    def foreign(self) -> tuple[str, str, str]:
+        vm = self.world.add_foreign(f"{self.prefix}foreign-{uuid4().hex[:6]}")
+        disk = self.world.disks_of(vm.ref)[0]
+        assert disk.size_bytes == 20 * GIB
+        return vm.ref, vm.name, disk.path
+
+    def remove_foreign(self, ref: str, disk: str) -> None:
+        self.world.vms.pop(ref, None)
+        self.world.disks.pop(disk, None)
+
+    async def logs_in(self, seen: VmObservation, user: str, password: str) -> bool:
+        return self.world.vms[seen.ref].passwords.get(user) == password
+
+    def exists(self, path: str) -> bool:
+        return path in self.world.disks
+
+
+@contextmanager
+def fake_rig(_request: pytest.FixtureRequest) -> Iterator[Rig]:
+    """A world of its own, forgotten afterwards."""
+    try:
+        yield FakeRig()
+    finally:
+        reset_worlds()
+
+
+def libvirt_rig(request: pytest.FixtureRequest) -> AbstractContextManager[Rig]:
+    """Real libvirt on this machine."""
+    from .libvirt_rig import libvirt_rig as rig
+
+    return rig(request)
+
+
+@dataclass(frozen=True)
+class EngineUnderTest:
+    """An engine, and how to set up a host for it. ``live`` ones need something real on this machine."""
+
+    kind: EngineKind
+    rig: Callable[[pytest.FixtureRequest], AbstractContextManager[Rig]]
+    live: bool = False
+
+
+PROVIDERS: tuple[EngineUnderTest, ...] = (
+    EngineUnderTest(EngineKind.FAKE, fake_rig),
+    EngineUnderTest(EngineKind.LIBVIRT, libvirt_rig, live=True),
+)

@@ -1,0 +1,127 @@
+"""Addresses and forwards with a real VM, real nftables and a network namespace as the outside."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import subprocess
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.live.conftest import DOCUMENT_IMAGE
+from tests.process import PanelProcess
+
+pytestmark = [pytest.mark.live, pytest.mark.timeout(500)]
+
+VM = "/host1/net-1"
+TABLE = "inet openidcs"
+
+
+def run(*command: str, check: bool = True) -> str:
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=check).stdout
+
+
+@pytest.fixture(scope="module")
+def outside() -> Iterator[tuple[str, str]]:
+    """A namespace beside this machine: its name, and this machine's address as it is seen from there."""
+    tag = secrets.token_hex(2)
+    name, here, there = f"oi-{tag}", f"oi{tag}h", f"oi{tag}o"
+    subnet = f"198.18.{int(tag[:2], 16)}"
+    run("ip", "netns", "add", name)
+    try:
+        run("ip", "link", "add", here, "type", "veth", "peer", "name", there, "netns", name)
+        run("ip", "addr", "add", f"{subnet}.1/24", "dev", here)
+        run("ip", "link", "set", here, "up")
+        run("ip", "-n", name, "addr", "add", f"{subnet}.2/24", "dev", there)
+        run("ip", "-n", name, "link", "set", there, "up")
+        yield name, f"{subnet}.1"
+    finally:
+        run("ip", "link", "del", here, check=False)
+        run("ip", "netns", "del", name, check=False)
+
+
+@pytest.fixture(scope="module")
+def vm(panel: PanelProcess) -> Iterator[dict[str, Any]]:
+    """A running VM whose address the panel chose; its detail."""
+    panel.until("/api/server/status/host1", lambda status: status["seen_at"])
+    body = {"vm_uuid": "net-1", "os_name": DOCUMENT_IMAGE, "cpu_num": 1, "ram_num": 192, "hdd_num": 4, "start": True}
+    made = panel.ok("POST", "/api/client/create/host1?wait=200", body)
+    assert made["status"] == "succeeded", made
+    panel.until(f"/api/client/status{VM}", lambda status: status["agent"], 150)
+    yield panel.until(
+        f"/api/client/ipaddr/detail{VM}", lambda data: data["addresses"][0]["seen"] and data["seen"][0]["addresses"], 60
+    )
+    panel.api("DELETE", f"/api/client/delete{VM}?wait=60")
+
+
+def fetch(outside: tuple[str, str], port: int, seconds: float = 20) -> str:
+    """What the outside gets over HTTP; empty when nothing."""
+    name, address = outside
+    deadline = time.monotonic() + seconds
+    while True:
+        command = ["ip", "netns", "exec", name, "curl", "-sS", "-m", "3", "-i", f"http://{address}:{port}/"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        if done.returncode == 0 or time.monotonic() > deadline:
+            return done.stdout
+        time.sleep(0.5)
+
+
+def foreign_rules() -> str:
+    """Everybody else's rules, without counters and without our tables and our tagged accepts."""
+    lines = [line for line in run("iptables-save").splitlines() if "openidcs-" not in line and line[:1] in "-*"]
+    tables = [line for line in run("nft", "list", "tables").splitlines() if "openidcs" not in line]
+    return "\n".join(lines + tables)
+
+
+def test_the_guest_gets_the_address_that_it_was_given(panel: PanelProcess, vm: dict[str, Any]) -> None:
+    given = vm["addresses"][0]
+    assert given["by_dhcp"]
+    assert given["ip_address"] in vm["seen"][0]["addresses"]
+    status, envelope = panel.api(
+        "POST", f"/api/client/ipaddr/create{VM}", {"interface": "eth0", "ip_address": given["gateway"]}
+    )
+    assert (status, envelope["data"]) == (409, {"field": "ip_address"})
+
+
+def test_a_forward_carries_traffic_until_it_is_removed(
+    panel: PanelProcess, vm: dict[str, Any], outside: tuple[str, str]
+) -> None:
+    before = foreign_rules()
+    assert not fetch(outside, 28080, 0)
+    rule = panel.ok("POST", f"/api/client/natadd{VM}", {"external_port": 28080, "internal_port": 80})
+    assert (rule["state"], rule["problem"]) == ("applied", None)
+    assert "HTTP/1" in fetch(outside, 28080)
+    assert foreign_rules() == before
+    status, envelope = panel.api("POST", f"/api/client/natadd{VM}", {"external_port": panel.port, "internal_port": 80})
+    assert status == 409, envelope
+    assert panel.ok("DELETE", f"/api/client/natdel{VM}/0?id={rule['id']}")["problem"] is None
+    assert not fetch(outside, 28080, 0)
+    assert foreign_rules() == before
+
+
+def test_it_comes_back_by_itself(panel: PanelProcess, vm: dict[str, Any], outside: tuple[str, str]) -> None:
+    """After a flush by hand, while the panel is away, and after the panel was killed."""
+    rule = panel.ok("POST", f"/api/client/natadd{VM}", {"external_port": 28081, "internal_port": 80})
+    assert "HTTP/1" in fetch(outside, 28081)
+    run("nft", "delete", "table", *TABLE.split())
+    assert "HTTP/1" in fetch(outside, 28081, 15)
+    logged = panel.until("/api/system/logger/detail?action=gateway.drift", lambda data: data["total"] >= 1, 15)
+    assert "put right" in logged["logs"][0]["message"]
+    panel.kill()
+    assert "HTTP/1" in fetch(outside, 28081, 0), "the rules are the kernel's, not the panel's"
+    run("nft", "delete", "table", *TABLE.split())
+    panel.start()
+    assert "HTTP/1" in fetch(outside, 28081, 20)
+    assert panel.ok("GET", f"/api/client/natget{VM}")["rules"][0]["id"] == rule["id"]
+
+
+def test_the_end_of_the_vm_ends_it_all(panel: PanelProcess, vm: dict[str, Any], site: Any) -> None:
+    mac = vm["addresses"][0]["mac_addr"]
+    assert mac in run("virsh", "net-dumpxml", site.name)
+    panel.ok("DELETE", f"/api/client/delete{VM}?wait=60")
+    assert mac not in run("virsh", "net-dumpxml", site.name)
+    with contextlib.suppress(subprocess.CalledProcessError):
+        assert "28081" not in run("nft", "list", "table", *TABLE.split())

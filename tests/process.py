@@ -1,0 +1,111 @@
+"""A panel of a test's own, as a real process on a loopback port: started, killed, started again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+START_SECONDS = 30.0
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class PanelProcess:
+    """``openidcs serve`` with a data folder of its own."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = folder / "panel.log"
+        self._environment = os.environ | {
+            "PANEL_DATA_FOLDER": str(folder / "data"),
+            "PANEL_PORT": str(self.port),
+            "PANEL_OBSERVE_SECONDS": "1",
+            **{f"PANEL_{name.upper()}": value for name, value in settings.items()},
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def cli(self, *arguments: str) -> str:
+        """Run ``openidcs ...`` on the same data folder; its output."""
+        command = [sys.executable, "-m", "panel", *arguments]
+        done = subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=120, check=True)
+        return done.stdout.strip()
+
+    def start(self) -> None:
+        """Start and wait for the first answer."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "panel", "serve"], env=self._environment, stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            assert self._process.poll() is None, self.log.read_text()
+            try:
+                httpx2.get(self.url + "/login", timeout=2)
+                break
+            except httpx2.TransportError:
+                time.sleep(0.05)
+        else:
+            raise AssertionError(f"The panel did not answer: {self.log.read_text()}")
+        self.token = self.cli("token", "show")
+
+    def kill(self) -> None:
+        """SIGKILL: no chance to clean up."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> float:
+        """SIGINT, as Ctrl-C; how many seconds it took to end."""
+        began = time.monotonic()
+        self._end(signal.SIGINT)
+        return time.monotonic() - began
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(number)
+            self._process.wait(timeout=15)
+        self._process = None
+
+    def api(self, method: str, path: str, body: Any = None, *, timeout: float = 120) -> tuple[int, dict[str, Any]]:
+        """Call the API with the token: (status, envelope)."""
+        answer = httpx2.request(
+            method,
+            self.url + path,
+            json=body,
+            headers={"Authorization": f"Bearer {self.token}"},
+            timeout=timeout,
+        )
+        envelope: dict[str, Any] = answer.json()
+        assert envelope["code"] == answer.status_code
+        return answer.status_code, envelope
+
+    def ok(self, method: str, path: str, body: Any = None) -> Any:
+        """The data of an answer that must be a success."""
+        status, envelope = self.api(method, path, body)
+        assert status == 200, envelope
+        return envelope["data"]
+
+    def until(self, path: str, good: Any, seconds: float = 60) -> Any:
+        """Read ``path`` until ``good(data)`` holds; the data."""
+        deadline = time.monotonic() + seconds
+        data = None
+        while time.monotonic() < deadline:
+            data = self.ok("GET", path)
+            if good(data):
+                return data
+            time.sleep(0.2)
+        raise AssertionError(f"{path} did not become as wanted within {seconds} s: {data}")
