@@ -2,7 +2,7 @@ from tortoise import migrations
 from tortoise.migrations import operations as ops
 from orjson import loads
 from panel.engines.types import NicMode
-from panel.models.network import ForwardState
+from panel.models.network import RuleState
 from tortoise.fields.base import OnDelete
 from tortoise.fields.data import JSON_DUMPS
 from tortoise import fields
@@ -48,9 +48,9 @@ class Migration(migrations.Migration):
                 (
                     "state",
                     fields.CharEnumField(
-                        default=ForwardState.APPLYING,
+                        default=RuleState.APPLYING,
                         description="APPLYING: applying\nAPPLIED: applied\nFAILED: failed",
-                        enum_type=ForwardState,
+                        enum_type=RuleState,
                         max_length=16,
                     ),
                 ),

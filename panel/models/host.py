@@ -20,6 +20,13 @@ class HostHealth(StrEnum):
     DISABLED = "disabled"
 
 
+class AtLimit(StrEnum):
+    """What happens to a VM that has used its traffic of the month (``flu_num``)."""
+
+    SLOW = "slow"
+    CUT = "cut"
+
+
 class Host(Model):
     """One hypervisor. ``secret`` is encrypted (``panel.security.SecretBox``)."""
 
@@ -35,6 +42,13 @@ class Host(Model):
     options = fields.JSONField[dict[str, str]](default=dict)
     ports_start = fields.IntField(default=20000, db_default=20000)  # external ports that forwards are given from
     ports_close = fields.IntField(default=29999, db_default=29999)
+    outside = fields.CharField(
+        max_length=255, default="", db_default=""
+    )  # what people type to reach it; empty: its own
+    report_only = fields.BooleanField(default=False, db_default=False)  # drift of its rules is told, not put right
+    strict_reports = fields.BooleanField(default=False, db_default=False)  # guests report from their own addresses only
+    at_limit = fields.CharEnumField(AtLimit, max_length=8, default=AtLimit.SLOW, db_default=AtLimit.SLOW)
+    at_limit_mbit = fields.IntField(default=1, db_default=1)  # what ``SLOW`` leaves
     enabled = fields.BooleanField(default=True)
     created_at = fields.DatetimeField(auto_now_add=True)
 

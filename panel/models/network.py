@@ -38,6 +38,31 @@ class Network(Model):
         ordering = ("name",)
 
 
+class Pool(Model):
+    """Addresses of a network that the host itself does not give: those of a bridge, as an operator wrote them down.
+
+    ``ranges`` are the [first, last] pairs that VMs are given from, all of ``subnet`` when there are none. ``reserved`` is
+    kept back. ``dns`` are the servers that guests are told of.
+    """
+
+    id = fields.IntField(primary_key=True)
+    network: fields.ForeignKeyRelation[Network] = fields.ForeignKeyField(
+        "models.Network", related_name="pools", on_delete=fields.CASCADE
+    )
+    network_id: int
+    subnet = fields.CharField(max_length=64)
+    gateway = fields.CharField(max_length=45, default="")
+    dns = fields.JSONField[list[str]](default=list)
+    ranges = fields.JSONField[list[list[str]]](default=list)
+    reserved = fields.JSONField[list[list[str]]](default=list)
+    created_at = fields.DatetimeField(auto_now_add=True)
+
+    class Meta:
+        table = "pool"
+        unique_together = (("network", "subnet"),)
+        ordering = ("id",)
+
+
 class Address(Model):
     """An address that an interface was given. ``ip`` is in its canonical form, so that the database tells two apart."""
 
@@ -59,8 +84,8 @@ class Address(Model):
         ordering = ("id",)
 
 
-class ForwardState(StrEnum):
-    """Whether a forward is in the kernel. ``FAILED``: it is not, or nobody knows, and ``problem`` says why."""
+class RuleState(StrEnum):
+    """Whether a rule (a forward, a proxy) holds. ``FAILED``: it does not, or nobody knows, and ``problem`` says why."""
 
     APPLYING = "applying"
     APPLIED = "applied"
@@ -84,10 +109,15 @@ class Forward(Model):
     external_end = fields.IntField()
     internal_ip = fields.CharField(max_length=45)
     internal_start = fields.IntField()
-    state = fields.CharEnumField(ForwardState, max_length=16, default=ForwardState.APPLYING)
+    state = fields.CharEnumField(RuleState, max_length=16, default=RuleState.APPLYING)
     problem = fields.JSONField[dict[str, Any] | None](null=True)  # a Text
     applied_at = fields.DatetimeField(null=True)
     created_at = fields.DatetimeField(auto_now_add=True)
+
+    # what the panel found when it last tried the outside
+    probe_open = fields.BooleanField(null=True)
+    probe_at = fields.DatetimeField(null=True)
+    probe_problem = fields.JSONField[dict[str, Any] | None](null=True)  # a Text
 
     @property
     def internal_end(self) -> int:

@@ -30,6 +30,7 @@ class Vm(Model):
     limits = fields.JSONField[dict[str, int]](default=dict)  # speed_u, speed_d, flu_num, nat_num, web_num
     managed = fields.BooleanField(default=True)  # made by the panel, not adopted
     creating = fields.BooleanField(default=False)  # its create task has not ended
+    at_limit = fields.BooleanField(default=False, db_default=False)  # its traffic of the month is used up
     pending = fields.JSONField[list[str]](default=list)  # changes that wait for the next start
     created_at = fields.DatetimeField(auto_now_add=True)
 

@@ -13,7 +13,7 @@ from panel.gateways.types import Protocol
 from panel.i18n import gettext
 from panel.i18n import gettext_noop as _
 from panel.models import Forward, Host, Network, Vm
-from panel.models.network import ForwardState
+from panel.models.network import RuleState
 from panel.pages.forms import Form
 from panel.pages.shared import done, form_data, post
 from panel.pages.vms import vm_page_with
@@ -24,11 +24,11 @@ from panel.services.forwards import ForwardRequest
 
 FORWARD = ("protocol", "external_port", "internal_port", "internal_ip", "count")
 ADDRESS = ("interface", "ip_address")
-STATES = {ForwardState.APPLYING: "pending", ForwardState.APPLIED: "online", ForwardState.FAILED: "failed"}
+STATES = {RuleState.APPLYING: "pending", RuleState.APPLIED: "online", RuleState.FAILED: "failed"}
 WORDS = {
-    ForwardState.APPLYING: _("being applied"),
-    ForwardState.APPLIED: _("applied"),
-    ForwardState.FAILED: _("not applied"),
+    RuleState.APPLYING: _("being applied"),
+    RuleState.APPLIED: _("applied"),
+    RuleState.FAILED: _("not applied"),
 }
 
 
@@ -103,7 +103,7 @@ async def vm_forward_add(actor: Actor, host: str, vm: str) -> Response:
         except PanelError as error:
             form.take(error, FORWARD)
         else:
-            if forward.state is ForwardState.FAILED:
+            if forward.state is RuleState.FAILED:
                 return done(network_path(host, vm), gettext(_("The forward is kept, but is not applied yet.")))
             return done(network_path(host, vm), say(_("Port {port} leads to the VM."), port=forward.external_start))
     return await vm_page_with(row, "network", status=400, forward=form)

@@ -20,7 +20,7 @@ from panel.gateways.runner import LocalRunner
 from panel.gateways.types import Protocol, RuleSet
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
-from panel.models import Forward, ForwardState, Host
+from panel.models import Forward, Host, RuleState
 from panel.security import PANEL
 from panel.services.audit import AuditLog
 from panel.services.clock import now
@@ -178,12 +178,12 @@ class GatewayService:
     async def _applied_now(self, machine: str, ids: list[int], wish: Wish) -> None:
         rows = await Forward.filter(host_id__in=ids).values("id", "vm_id", "host_id", "state")
         there = {int(rule.id) for rule in wish.ruleset.forwards}
-        news = [row for row in rows if row["id"] in there and row["state"] != ForwardState.APPLIED]
+        news = [row for row in rows if row["id"] in there and row["state"] != RuleState.APPLIED]
         await Forward.filter(id__in=[row["id"] for row in news]).update(
-            state=ForwardState.APPLIED, applied_at=now(), problem=None
+            state=RuleState.APPLIED, applied_at=now(), problem=None
         )
         for forward_id, why in wish.left_out.items():
-            await Forward.filter(id=forward_id).update(state=ForwardState.FAILED, problem=pack(why))
+            await Forward.filter(id=forward_id).update(state=RuleState.FAILED, problem=pack(why))
         for row in news:
             self._events.publish(VmChanged(row["vm_id"], row["host_id"]))
         if machine in self._failing:
@@ -196,9 +196,9 @@ class GatewayService:
         self._applied.pop(machine, None)
         query = Forward.filter(host_id__in=ids)
         if not everything:
-            query = query.exclude(state=ForwardState.APPLIED)
+            query = query.exclude(state=RuleState.APPLIED)
         touched = await query.values("vm_id", "host_id")
-        await query.update(state=ForwardState.FAILED, problem=pack(text))
+        await query.update(state=RuleState.FAILED, problem=pack(text))
         for row in touched:
             self._events.publish(VmChanged(row["vm_id"], row["host_id"]))
         if machine not in self._failing:

@@ -62,6 +62,16 @@ async def populate() -> dict[str, int]:
             internal_start=8080, problem=TEXT, applied_at=MOMENT,
         )  # fmt: skip
         await models.ForwardPort.create(forward=forward, host=host, protocol="tcp", port=80)
+        await models.Pool.create(
+            network=network, subnet="192.0.2.0/24", dns=["192.0.2.1"], ranges=[["192.0.2.9", "192.0.2.20"]]
+        )
+        certificate = await models.Certificate.create(names=["*.a"], chain="c", private_key="sealed", expires_at=MOMENT)
+        await models.Proxy.create(
+            host=host, vm=vm, domain=f"{number}.example.org", target_ip="10.0.0.10", target_port=80, ssl=True,
+            certificate=certificate, problem=TEXT, probe_at=MOMENT,
+        )  # fmt: skip
+        await models.Traffic.create(vm=vm, month="2026-11", sent_bytes=2**50)
+        await models.TrafficMark.create(vm=vm, sent_bytes=2**50)
         task = await models.Task.create(
             id=f"{number:032}", kind="vm.create", lock=f"vm:{vm.id}", vm_id=vm.id, host_id=host.id, message=TEXT,
             result={"a": [1]}, params="sealed",
@@ -152,6 +162,7 @@ async def test_rows_of_the_first_release_come_through(url: str) -> None:
     await open_database(url)
     host = await models.Host.get(name="old")
     assert (host.ports_start, host.ports_close) == (20000, 29999)
+    assert (host.at_limit, host.at_limit_mbit, host.report_only, host.outside) == ("slow", 1, False, "")
     nic = await models.Nic.get(vm__host=host)
     assert (nic.mac, nic.port) == ("52:54:00:0:0:1", "")
     await close_database()

@@ -10,7 +10,7 @@ import pytest
 from panel.errors import Conflict, EngineFailure, InvalidInput, NotFound
 from panel.gateways.memory import MemoryGateway
 from panel.gateways.types import Protocol, RuleSet
-from panel.models import Address, Forward, ForwardPort, ForwardState, Host, Vm
+from panel.models import Address, Forward, ForwardPort, Host, RuleState, Vm
 from panel.services import gateways
 from panel.services.container import Services
 from panel.services.forwards import ForwardRequest
@@ -52,7 +52,7 @@ async def vm(services: Services, fake_host: str) -> Vm:
 async def test_it_is_what_the_gateway_has(services: Services, vm: Vm) -> None:
     forward = await services.forwards.add(ADMIN, vm, ForwardRequest(TCP, 80, 8080))
     gateway = await gateway_of(services)
-    assert (forward.state, forward.internal_ip) == (ForwardState.APPLIED, "192.168.1.2")
+    assert (forward.state, forward.internal_ip) == (RuleState.APPLIED, "192.168.1.2")
     assert forward.applied_at is not None
     rule = gateway.applied.forwards[0]
     assert (rule.external_start, rule.internal_ip, rule.internal_start) == (8080, "192.168.1.2", 80)
@@ -122,14 +122,14 @@ async def test_a_gateway_that_fails_keeps_the_wish(services: Services, vm: Vm) -
     gateway = await gateway_of(services)
     gateway.failure = EngineFailure("nft broke.")
     forward = await services.forwards.add(ADMIN, vm, ForwardRequest(TCP, 80, 8080))
-    assert forward.state is ForwardState.FAILED
+    assert forward.state is RuleState.FAILED
     assert forward.problem is not None
     assert forward.problem["msgid"] == "nft broke."
     gateway.failure = None
 
     async def applied() -> bool:
         row = await Forward.get(id=forward.id)
-        return row.state is ForwardState.APPLIED and row.problem is None and bool(gateway.applied.forwards)
+        return row.state is RuleState.APPLIED and row.problem is None and bool(gateway.applied.forwards)
 
     await until(applied)
 
