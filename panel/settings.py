@@ -30,6 +30,11 @@ class Settings:
         local_host: register this machine as host ``local`` at start when there is no host of that name. Default: ``false``.
         disks_path: where host ``local`` keeps VM disks. Default: ``/var/lib/openidcs/disks``.
         images_path: where host ``local`` keeps images. Default: ``/var/lib/openidcs/images``.
+        proxy: serve VMs under domains with Caddy. Default: ``false``.
+        proxy_http_port: where Caddy listens for http. Default: ``80``.
+        proxy_https_port: where Caddy listens for https. Default: ``443``.
+        acme_directory: the ACME directory; empty is Let's Encrypt, ``internal`` an authority of Caddy's own. Default: empty.
+        acme_email: the address that the certificate authority is told. Default: empty.
         fake_engine: offer the in-memory engine, for demonstrations and tests. Default: ``false``.
         observe_seconds: time between two rounds of observation of a host. Default: ``5``.
         observe_timeout: a round that takes longer is cut off, and the host is shown as unreachable. Default: ``20``.
@@ -50,6 +55,11 @@ class Settings:
     local_host: bool = False
     disks_path: str = "/var/lib/openidcs/disks"
     images_path: str = "/var/lib/openidcs/images"
+    proxy: bool = False
+    proxy_http_port: int = 80
+    proxy_https_port: int = 443
+    acme_directory: str = ""
+    acme_email: str = ""
     fake_engine: bool = False
     observe_seconds: float = 5.0
     observe_timeout: float = 20.0
@@ -112,8 +122,11 @@ def _convert(name: str, value: Any, kind: type) -> Any:
 
 
 def _check(settings: Settings) -> None:
-    if not 0 <= settings.port <= 65535:
-        raise ConfigError("Setting port must be between 0 and 65535.")
+    for name in ("port", "proxy_http_port", "proxy_https_port"):
+        if not (0 if name == "port" else 1) <= getattr(settings, name) <= 65535:
+            raise ConfigError("Setting {name} must be between 0 and 65535.", name=name)
+    if settings.acme_directory not in {"", "internal"} and not settings.acme_directory.startswith("https://"):
+        raise ConfigError("Setting acme_directory must be an https:// address, internal, or empty.")
     if settings.base_path and (not settings.base_path.startswith("/") or settings.base_path.endswith("/")):
         raise ConfigError("Setting base_path must start with / and not end with it, as in /panel.")
     if settings.log_level not in {"debug", "info", "warning", "error"}:

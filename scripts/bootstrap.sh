@@ -20,6 +20,7 @@ main() {
     case ${1:-} in
     run)
         install_packages "${PACKAGES_PYTHON[@]}" "${PACKAGES_LIBVIRT[@]}"
+        case ${PANEL_PROXY:-} in 1 | true | yes | on) install_packages "${PACKAGES_PROXY[@]}" ;; esac
         ensure_python run
         ;;
     test)

@@ -10,8 +10,10 @@ readonly PACKAGES_LIBVIRT=(qemu-system-x86 qemu-utils libvirt-daemon-system libv
     dnsmasq-base iptables nftables iproute2 conntrack)
 # what scripts/build_demo_image.sh needs
 readonly PACKAGES_DEMO_IMAGE=(cpio gzip kmod e2fsprogs fdisk grub-common grub-pc-bin)
+# what serves VMs under domains, when PANEL_PROXY switches it on
+readonly PACKAGES_PROXY=(caddy)
 # what the tests need besides
-readonly PACKAGES_TESTS=(chromium fonts-noto-cjk openssh-client sshpass shellcheck procps)
+readonly PACKAGES_TESTS=(chromium fonts-noto-cjk openssh-client openssh-server sshpass shellcheck procps caddy)
 
 # Stops on a system for which we do not know the packages' names.
 check_system() {
