@@ -34,6 +34,7 @@ from panel.engines.types import (
     NetworkInfo,
     PowerAction,
     Reporter,
+    SshEndpoint,
     VmChange,
     VmEvent,
     VmObservation,
@@ -116,6 +117,11 @@ class Engine(ABC):
     def on_this_machine(self) -> bool:
         """Whether the host's network stack is the one that the panel's own programs see."""
         return False
+
+    @property
+    def ssh_endpoint(self) -> SshEndpoint | None:
+        """How to run programs on the host, when it is another machine and the engine's own settings tell."""
+        return None
 
     async def list_networks(self) -> list[NetworkInfo]:
         """The networks that VMs of the panel are connected to, as they are now."""

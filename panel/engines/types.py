@@ -69,6 +69,27 @@ class HostConnection:
 
 
 @dataclass(frozen=True, slots=True)
+class SshEndpoint:
+    """Where and as whom to reach a host by SSH. Empty and 0 leave it to ~/.ssh/config and its defaults.
+
+    Attributes:
+        key_file: a private key on the panel's machine; empty: the agent's and the default ones.
+    """
+
+    host: str
+    port: int = 0
+    user: str = ""
+    key_file: str = ""
+    password: str = field(default="", repr=False)
+
+    @property
+    def name(self) -> str:
+        """What messages call it; equal for all logins on one machine."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port or 22}".lower()
+
+
+@dataclass(frozen=True, slots=True)
 class HostInfo:
     """What a connection test learns. ``warnings`` are things that work but that the operator should know."""
 
@@ -94,12 +115,24 @@ class HostStatus:
 
 @dataclass(frozen=True, slots=True)
 class NicSpec:
-    """One interface to make. ``mac`` is lower-case with colons; ``network`` overrides the host's network of ``mode``."""
+    """One interface to make.
+
+    Attributes:
+        mac: lower-case with colons.
+        network: overrides the host's network of ``mode``.
+        addresses: what the guest sets up itself at its first boot, each with its prefix (``203.0.113.5/24``); it asks DHCP for
+            IPv4 when there is no IPv4 address among them.
+        gateways: its default routes, at most one of each family.
+        dns: name servers.
+    """
 
     name: str
     mode: NicMode
     mac: str
     network: str = ""
+    addresses: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
+    dns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

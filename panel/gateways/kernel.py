@@ -12,6 +12,7 @@ from typing import Any
 
 from panel.errors import EngineFailure
 from panel.gateways.ruleset import FAMILIES, TABLE, Leftover, counter_vm
+from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 
 _VOLATILE = frozenset({"handle", "index", "packets", "bytes", "expires"})
@@ -89,6 +90,27 @@ class KernelState:
             self.flows | other.flows,
             self.ports | other.ports,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What an apply did besides the rules.
+
+    Attributes:
+        guarded: the bridge table is there: anti-spoofing holds. Without it ``warnings`` says so.
+        switches: sysctls that were set, as ``name=value``.
+        accepts: rules that were put into iptables' FORWARD chain.
+        retired: the last counts of VMs that are no longer counted.
+        ended: open connections of removed forwards that were ended; None when nobody could.
+    """
+
+    revision: int
+    guarded: bool
+    switches: tuple[str, ...] = ()
+    accepts: tuple[str, ...] = ()
+    retired: Mapping[str, Traffic] = field(default_factory=dict)
+    ended: int | None = 0
+    warnings: tuple[Text, ...] = ()
 
 
 class DifferenceKind(StrEnum):

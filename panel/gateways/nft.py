@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 
 from panel.errors import EngineFailure, PanelError
 from panel.gateways import accepts
 from panel.gateways.forwarding import missing_switches, set_switches
 from panel.gateways.hairpin import bridged_frames_are_translated, set_hairpin
-from panel.gateways.kernel import Difference, DifferenceKind, Flow, KernelState, Traffic, compare, parse
+from panel.gateways.kernel import Applied, Difference, DifferenceKind, Flow, KernelState, Traffic, compare, parse
 from panel.gateways.ruleset import FAMILIES, TABLE, render, render_clear
 from panel.gateways.runner import Completed, Runner, failure, must
 from panel.gateways.types import RuleSet, is_interface
@@ -23,27 +22,6 @@ _PROBE = (
     "add table bridge openidcs_probe\nadd chain bridge openidcs_probe x { type filter hook prerouting priority 0; }\n"
 )
 _IPTABLES = {4: ("iptables-save", "iptables-restore"), 6: ("ip6tables-save", "ip6tables-restore")}
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """What an apply did besides the rules.
-
-    Attributes:
-        guarded: the bridge table is there: anti-spoofing holds. Without it ``warnings`` says so.
-        switches: sysctls that were set, as ``name=value``.
-        accepts: rules that were put into iptables' FORWARD chain.
-        retired: the last counts of VMs that are no longer counted.
-        ended: open connections of removed forwards that were ended; None when nobody could.
-    """
-
-    revision: int
-    guarded: bool
-    switches: tuple[str, ...] = ()
-    accepts: tuple[str, ...] = ()
-    retired: Mapping[str, Traffic] = field(default_factory=dict)
-    ended: int | None = 0
-    warnings: tuple[Text, ...] = ()
 
 
 class NftGateway:

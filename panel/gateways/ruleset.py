@@ -58,17 +58,27 @@ counter name ip6 saddr map @sent6
 counter name ip6 daddr map @received6
 """
 _GUARD = """
-iifname @blocked drop
-ether saddr @blockedmacs drop
+iifname @blocked jump cut
+ether saddr @blockedmacs jump cut
 iifname @ports goto frames
 """
 _SENT = """
 counter name iifname map @sentport
 counter name ether saddr map @sentmac
 """
+# what a blocked guest keeps: an address, so that it comes back by itself. To broadcast only: nothing is carried away by it
+_CUT = """
+ether type arp return
+ip daddr 255.255.255.255 udp sport 68 udp dport 67 return
+udp sport 67 udp dport 68 return
+ip6 daddr ff02::1:2 udp sport 546 udp dport 547 return
+udp sport 547 udp dport 546 return
+icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert } return
+drop
+"""
 _RECEIVED = """
-oifname @blocked drop
-ether daddr @blockedmacs drop
+oifname @blocked jump cut
+ether daddr @blockedmacs jump cut
 ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 oifname . ether saddr @macs drop
 counter name oifname map @receivedport
 counter name ether daddr map @receivedmac
@@ -323,6 +333,7 @@ def _bridge(ruleset: RuleSet) -> Iterator[str]:
         rest = [g for g in ruleset.guests if not g.interface]
         by_mac = [(g.mac, f"guest {g.vm}", quote(counter_name(direction, g.vm))) for g in rest]
         yield from _set("bridge", "map", f"{way}mac", "type ether_addr : counter", by_mac)
+    yield from _chain("bridge", "cut", _CUT)
     yield from _chain("bridge", "adverts", _ADVERTS)
     yield from _chain("bridge", "arps", _ARPS)
     yield from _chain("bridge", "packets4", _PACKETS4)

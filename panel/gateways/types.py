@@ -143,7 +143,7 @@ class Guest:
             is neither guarded nor shaped, but still counted and blocked by its MAC. A name may be given before the port exists.
         ip4, ip6: its own addresses. A guest without any is held to its MAC and kept off the addresses of the other guests.
         rate_up_mbit, rate_down_mbit: from and to the guest; 0 is no limit.
-        blocked: nothing goes in or out.
+        blocked: nothing goes in or out, but what it needs to keep its address: DHCP, ARP, neighbour discovery.
     """
 
     vm: str

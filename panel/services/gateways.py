@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
-from typing import Protocol as Shape
+from contextlib import nullcontext, suppress
 
 import structlog
 
-from panel.engines.types import EngineKind
+from panel.engines.types import EngineKind, SshEndpoint
 from panel.errors import PanelError, Unsupported
-from panel.events import EventBus, HostRemoved, VmChanged
-from panel.gateways.kernel import Difference
+from panel.events import EventBus, HostChanged, HostRemoved, VmChanged
+from panel.gateways.kernel import Difference, DifferenceKind, Traffic
 from panel.gateways.memory import MemoryGateway
-from panel.gateways.nft import NftGateway
-from panel.gateways.ports import taken_ports
 from panel.gateways.runner import LocalRunner
-from panel.gateways.types import Protocol, RuleSet
+from panel.gateways.types import RuleSet
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 from panel.models import Forward, Host, RuleState
@@ -25,60 +22,23 @@ from panel.security import PANEL
 from panel.services.audit import AuditLog
 from panel.services.clock import now
 from panel.services.engines import EnginePool
+from panel.services.machines import Gateway, KernelGateway
+from panel.services.remotes import Remotes
 from panel.services.texts import pack
+from panel.services.traffic import TrafficKeeper
 from panel.services.wishes import Wish, read_wish
 
 LOOK_EVERY = 5.0  # seconds between two looks at a machine's kernel
 APPLY_SECONDS = 60.0
 LOCAL = "this machine"
+MOST_AT_ONCE = 16  # other machines that are brought in line at the same time; this one never waits for them
+NO_WAY = _(
+    "Forwards need SSH to the host, or a host that is the panel's own machine. Give its address as "
+    "qemu+ssh://USER@HOST/system (server_addr)."
+)
+CARRYING = frozenset({"table", "chain", "map", "rule", "order", "sysctl"})  # differences in these can touch any forward
 
 terminal = structlog.get_logger("panel.gateways")
-
-
-class Gateway(Shape):
-    """What a machine's gateway can do. Every method raises a ``PanelError`` when it cannot."""
-
-    async def apply(self, ruleset: RuleSet) -> object:
-        """Make it so, whole or not at all."""
-
-    async def drift(self, ruleset: RuleSet) -> list[Difference]:
-        """How what is there differs."""
-
-    async def present(self) -> bool:
-        """Whether anything of ours is there."""
-
-    async def taken(self, protocol: Protocol) -> frozenset[int]:
-        """The ports that forwards must not take: the machine's own programs listen there."""
-
-
-class LocalGateway:
-    """nftables of this machine."""
-
-    def __init__(self) -> None:
-        self._runner = LocalRunner()
-        self._nft = NftGateway(self._runner)
-
-    async def apply(self, ruleset: RuleSet) -> None:
-        """With nothing to do, our tables go."""
-        if ruleset == RuleSet():
-            await self._nft.clear()
-            return
-        for warning in (await self._nft.apply(ruleset)).warnings:
-            terminal.warning(str(warning))
-
-    async def drift(self, ruleset: RuleSet) -> list[Difference]:
-        """See ``NftGateway``; nothing wanted and nothing there is no drift."""
-        if ruleset == RuleSet():
-            return []
-        return await self._nft.drift(ruleset)
-
-    async def present(self) -> bool:
-        """Whether one of our tables is there."""
-        return bool((await self._nft.read()).families)
-
-    async def taken(self, protocol: Protocol) -> frozenset[int]:
-        """See ``taken_ports``."""
-        return await taken_ports(self._runner, protocol)
 
 
 class GatewayService:
@@ -89,13 +49,21 @@ class GatewayService:
         self._events = events
         self._audit = audit
         self._gateways: dict[str, Gateway] = {}
+        self._remotes = Remotes()
+        self._machines: dict[int, str] = {}  # what a host was when it was served last
         self._locks: dict[str, asyncio.Lock] = {}
         self._applied: dict[str, RuleSet] = {}
         self._failing: set[str] = set()
+        self._traffic = TrafficKeeper(events, audit)
+        self._counted: dict[str, dict[str, Traffic]] = {}
+        self._drift: dict[str, list[Difference]] = {}
+        self._warnings: dict[tuple[str, str], tuple[Text, ...]] = {}
         self._looked: dict[str, float] = {}
         self._waiting: dict[int, bool] = {}
         self._arrived = asyncio.Event()
         self._jobs: list[asyncio.Task[None]] = []
+        self._serving: dict[int, asyncio.Task[None]] = {}
+        self._slots = asyncio.Semaphore(MOST_AT_ONCE)
 
     # -- which ---------------------------------------------------------------------------------------------------
 
@@ -104,26 +72,32 @@ class GatewayService:
         if host.engine is EngineKind.FAKE:
             return f"fake {host.address}"
         try:
-            return LOCAL if self._pool.even_disabled(host).on_this_machine else None
+            engine = self._pool.even_disabled(host)
         except PanelError:  # its settings make no sense any more
             return None
+        if engine.on_this_machine:
+            return LOCAL
+        return engine.ssh_endpoint.name if engine.ssh_endpoint else None
 
     def why_not(self, host: Host) -> str | None:
         """Why a host has no forwards, as a msgid; None when it has."""
-        if self.machine(host) is not None:
-            return None
-        return _("The panel makes forwards only on the machine that it runs on, and this host is another one.")
+        return None if self.machine(host) is not None else NO_WAY
 
     def of(self, host: Host) -> tuple[str, Gateway]:
         """A host's machine and gateway. ``Unsupported`` says why there is none."""
         machine = self.machine(host)
         if machine is None:
-            raise Unsupported(
-                _("The panel makes forwards only on the machine that it runs on, and this host is another one.")
-            )
-        if machine not in self._gateways:
-            self._gateways[machine] = LocalGateway() if machine == LOCAL else MemoryGateway()
+            raise Unsupported(NO_WAY)
+        endpoint = self._endpoint(host)
+        if endpoint is not None:  # the host's own login, which need not be that of the machine's other hosts
+            self._gateways[machine] = self._remotes.of(machine, endpoint)
+        elif machine not in self._gateways:
+            self._gateways[machine] = KernelGateway(LocalRunner()) if machine == LOCAL else MemoryGateway()
         return machine, self._gateways[machine]
+
+    def _endpoint(self, host: Host) -> SshEndpoint | None:
+        engine = self._pool.even_disabled(host)
+        return None if engine.on_this_machine else engine.ssh_endpoint
 
     def lock(self, machine: str) -> asyncio.Lock:
         """Held while a machine's forwards or rules change."""
@@ -151,45 +125,93 @@ class GatewayService:
 
     async def _converge(self, machine: str, gateway: Gateway, *, look: bool) -> Text | None:
         ids = await self.host_ids(machine)
+        problem = await self._count(machine, gateway, ids)
+        ignorant = problem is not None
+        await self._traffic.judge(ids)
         wish = await read_wish(ids)
         known = self._applied.get(machine) == wish.ruleset
-        drifted: list[Difference] = []
-        try:
-            async with asyncio.timeout(APPLY_SECONDS):
-                if known and look:
-                    drifted = await gateway.drift(wish.ruleset)
-                if not known or drifted:
-                    await self._apply(machine, gateway, wish.ruleset)
-        except (PanelError, TimeoutError) as error:
-            text = error.text if isinstance(error, PanelError) else Text(_("The gateway did not answer in time."))
-            await self._failed(machine, ids, text, everything=known)
-            return text
+        if problem is None:
+            problem = await self._bring(machine, gateway, ids, wish, look=look)
+        if problem is not None:
+            await self._failed(machine, ids, problem, everything=known or ignorant)
+            return problem
         self._applied[machine] = wish.ruleset
         await self._applied_now(machine, ids, wish)
-        if drifted:
-            await self._put_right(machine, drifted)
         return None
+
+    async def _count(self, machine: str, gateway: Gateway, ids: list[int]) -> Text | None:
+        """Write down what the counters say, before anything changes them. Returns why they could not be read."""
+        if self._applied.get(machine) == RuleSet():
+            return None  # nothing of ours is there
+        try:
+            async with asyncio.timeout(APPLY_SECONDS):
+                seen = await gateway.counters()
+        except (PanelError, TimeoutError) as error:
+            return _reason(error)
+        if self._counted.get(machine) != seen and await self._traffic.count(ids, seen):
+            self._counted[machine] = seen
+        return None
+
+    async def _bring(self, machine: str, gateway: Gateway, ids: list[int], wish: Wish, *, look: bool) -> Text | None:
+        """Rules first, then rates: what is wrong with those is told, and holds up nothing. Returns why the rules are not."""
+        told_only = await Host.filter(id__in=ids, report_only=True).exists()
+        try:
+            async with asyncio.timeout(APPLY_SECONDS):
+                known = await self._is_known(machine, gateway, wish.ruleset, told_only)
+                drifted = await gateway.drift(wish.ruleset) if known and look else []
+                if not known or (drifted and not told_only):
+                    await self._apply(machine, gateway, wish.ruleset)
+                complaints = await gateway.limit(wish.shaped)
+        except (PanelError, TimeoutError) as error:
+            return _reason(error)
+        await self._say(machine, "rates", complaints)
+        if drifted and not told_only:
+            await self._put_right(machine, drifted)
+        if look or not known or not told_only:
+            await self._differs(machine, drifted if told_only else [])
+        return None
+
+    async def _is_known(self, machine: str, gateway: Gateway, ruleset: RuleSet, told_only: bool) -> bool:
+        """Whether these rules were applied already; where drift is only told, by an earlier run of the panel too."""
+        if machine in self._applied or not told_only:
+            return self._applied.get(machine) == ruleset
+        return await gateway.revision() == ruleset.revision
 
     async def _apply(self, machine: str, gateway: Gateway, ruleset: RuleSet) -> None:
         if ruleset == RuleSet() and machine not in self._applied and not await gateway.present():
             return  # nothing wanted, nothing there: not our business
-        await gateway.apply(ruleset)
+        applied = await gateway.apply(ruleset)
+        self._counted.pop(machine, None)
+        await self._traffic.retire(applied.retired)
+        await self._say(machine, "rules", applied.warnings)
 
     async def _applied_now(self, machine: str, ids: list[int], wish: Wish) -> None:
-        rows = await Forward.filter(host_id__in=ids).values("id", "vm_id", "host_id", "state")
-        there = {int(rule.id) for rule in wish.ruleset.forwards}
+        rows = await Forward.filter(host_id__in=ids).values("id", "vm_id", "host_id", "state", "problem")
+        wrong = self._drifted_forwards(machine, wish) | wish.left_out
+        there = {int(rule.id) for rule in wish.ruleset.forwards} - wrong.keys()
         news = [row for row in rows if row["id"] in there and row["state"] != RuleState.APPLIED]
         await Forward.filter(id__in=[row["id"] for row in news]).update(
             state=RuleState.APPLIED, applied_at=now(), problem=None
         )
-        for forward_id, why in wish.left_out.items():
-            await Forward.filter(id=forward_id).update(state=RuleState.FAILED, problem=pack(why))
+        for row in rows:
+            why = pack(wrong[row["id"]]) if row["id"] in wrong else None
+            if why is not None and (row["state"], row["problem"]) != (RuleState.FAILED, why):
+                await Forward.filter(id=row["id"]).update(state=RuleState.FAILED, problem=why)
+                news.append(row)
         for row in news:
             self._events.publish(VmChanged(row["vm_id"], row["host_id"]))
         if machine in self._failing:
             self._failing.discard(machine)
             text = Text(_("The rules of {machine} are applied again."), {"machine": machine})
             await self._audit.write(PANEL, "gateway.applied", "gateway", machine, text)
+
+    def _drifted_forwards(self, machine: str, wish: Wish) -> dict[int, Text]:
+        """The forwards that drift touches; a part of the tables that is gone touches them all."""
+        drifted = self._drift.get(machine, [])
+        text = Text(_("Someone changed its rules on the host, and the host's setting is to report that only."))
+        every = any(item.kind is not DifferenceKind.FOREIGN and item.what in CARRYING for item in drifted)
+        touched = {item.forward for item in drifted}
+        return {int(rule.id): text for rule in wish.ruleset.forwards if every or rule.id in touched}
 
     async def _failed(self, machine: str, ids: list[int], text: Text, *, everything: bool) -> None:
         """An apply that failed left the old rules; a look that failed leaves us ignorant of ``everything``."""
@@ -206,12 +228,56 @@ class GatewayService:
             await self._audit.write(PANEL, "gateway.failed", "gateway", machine, text, level="error")
 
     async def _put_right(self, machine: str, drifted: list[Difference]) -> None:
-        first = ", ".join(sorted({f"{item.kind} {item.subject}" for item in drifted})[:5])
         text = Text(
             _("{count} rules of {machine} were not as they should be ({first}), and were put right."),
-            {"count": len(drifted), "machine": machine, "first": first},
+            {"count": len(drifted), "machine": machine, "first": _first(drifted)},
         )
         await self._audit.write(PANEL, "gateway.drift", "gateway", machine, text, level="warning")
+
+    async def _differs(self, machine: str, drifted: list[Difference]) -> None:
+        """Keep drift that is told only, and tell it once."""
+        before = self._drift.get(machine, [])
+        self._drift[machine] = drifted
+        if before == drifted:
+            return
+        for host_id in await self.host_ids(machine):
+            self._events.publish(HostChanged(host_id))
+        if text := self._drift_text(machine):
+            await self._audit.write(PANEL, "gateway.drift", "gateway", machine, text, level="warning")
+
+    def _drift_text(self, machine: str) -> Text | None:
+        drifted = self._drift.get(machine, [])
+        if not drifted:
+            return None
+        return Text(
+            _(
+                "{count} rules of {machine} are not as they should be ({first}). They are left so: its host only reports."
+            ),
+            {"count": len(drifted), "machine": machine, "first": _first(drifted)},
+        )
+
+    async def _say(self, machine: str, part: str, warnings: tuple[Text, ...]) -> None:
+        """Keep what a gateway warns of, and log what is new."""
+        before = self._warnings.get((machine, part), ())
+        self._warnings[machine, part] = warnings
+        for text in warnings:
+            if text not in before:
+                await self._audit.write(PANEL, "gateway.warning", "gateway", machine, text, level="warning")
+
+    # -- what pages show -----------------------------------------------------------------------------------------
+
+    def drift_of(self, machine: str) -> list[Difference]:
+        """What differs on a machine whose drift is only told; empty when nothing does."""
+        return list(self._drift.get(machine, []))
+
+    def notices(self, host: Host) -> list[Text]:
+        """What is to be said of the host's gateway: drift that stays, and what it warns of."""
+        machine = self.machine(host)
+        if machine is None:
+            return []
+        drift = self._drift_text(machine)
+        warned = [text for part in ("rules", "rates") for text in self._warnings.get((machine, part), ())]
+        return [*([drift] if drift else []), *warned]
 
     # -- behind everyone's back ----------------------------------------------------------------------------------
 
@@ -227,39 +293,72 @@ class GatewayService:
 
     async def stop(self) -> None:
         """End. The rules stay as they are."""
-        for job in self._jobs:
+        for job in (*self._jobs, *self._serving.values()):
             job.cancel()
             with suppress(asyncio.CancelledError):
                 await job
+        await self._remotes.close()
 
     async def _listen(self) -> None:
-        """The rules of a host that the panel forgets go."""
+        """The rules of a host that the panel forgets go; those of one that does not answer are looked at, which tells."""
         with self._events.subscribe() as events:
             async for event in events:
-                if isinstance(event, HostRemoved):
-                    self.wake(event.host_id)
+                if isinstance(event, HostRemoved | HostChanged):
+                    self.wake(event.host_id, look=isinstance(event, HostChanged))
 
     async def _serve(self) -> None:
+        """One job per host: a machine that hangs holds up nobody but its own hosts."""
         while True:
             await self._arrived.wait()
             self._arrived.clear()
-            waiting, self._waiting = self._waiting, {}
-            for host_id, changed in waiting.items():
-                try:
-                    await self._serve_one(host_id, changed)
-                except Exception:
-                    terminal.exception("gateway not brought in line", host=host_id)
+            for host_id in [each for each in self._waiting if each not in self._serving]:
+                work = self._serve_host(host_id, self._waiting.pop(host_id))
+                self._serving[host_id] = asyncio.get_running_loop().create_task(work, name=f"gateway {host_id}")
+
+    async def _serve_host(self, host_id: int, changed: bool) -> None:
+        try:
+            await self._serve_one(host_id, changed)
+        except Exception:
+            terminal.exception("gateway not brought in line", host=host_id)
+        finally:
+            self._serving.pop(host_id, None)
+            if host_id in self._waiting:
+                self._arrived.set()
 
     async def _serve_one(self, host_id: int, changed: bool) -> None:
         host = await Host.get_or_none(id=host_id)
-        if host is None:  # forgotten: its rules go from its machine, which other hosts may be as well
-            for machine, gateway in self._gateways.items():
-                async with self.lock(machine):
-                    await self._converge(machine, gateway, look=False)
+        machine = self.machine(host) or "" if host else ""
+        former = self._machines.pop(host_id, machine)
+        if machine:
+            self._machines[host_id] = machine
+        if former != machine:
+            await self._leave(former)
+        if host is None or not (host.enabled or changed):
             return
-        machine = self.machine(host) or ""
         due = time.monotonic() - self._looked.get(machine, -LOOK_EVERY) >= LOOK_EVERY
         if due:
             self._looked[machine] = time.monotonic()
         if due or changed or machine not in self._applied:
-            await self.converge(host, look=due)
+            async with self._slots if machine != LOCAL else nullcontext():
+                await self.converge(host, look=due)
+
+    async def _leave(self, machine: str) -> None:
+        """A host that was this machine is so no more: its rules go, and with the last one all that we know of the machine."""
+        gateway = self._gateways.get(machine)
+        if gateway is None:
+            return
+        async with self.lock(machine):
+            problem = await self._converge(machine, gateway, look=False)
+            if problem is None and not await self.host_ids(machine):
+                self._gateways.pop(machine, None)
+                self._applied.pop(machine, None)
+                await self._remotes.forget(machine)
+
+
+def _reason(error: PanelError | TimeoutError) -> Text:
+    return error.text if isinstance(error, PanelError) else Text(_("The gateway did not answer in time."))
+
+
+def _first(drifted: list[Difference]) -> str:
+    """A few of the differences, in words of nft's."""
+    return ", ".join(sorted({f"{item.kind} {item.subject}" for item in drifted})[:5])

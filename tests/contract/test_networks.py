@@ -54,6 +54,20 @@ async def test_reserve_move_remove(engine: Engine) -> None:
 
 
 @contract("networks")
+async def test_one_of_each_family(engine: Engine) -> None:
+    network, mac = await nat(engine), random_mac()
+    wanted = free(network, 1) + ([str(ip_network(network.subnet6)[77])] if network.subnet6 else [])
+    try:
+        await engine.reserve(network.name, mac, tuple(wanted))
+        assert sorted(await held(engine, mac)) == sorted(wanted)
+        await engine.reserve(network.name, mac, tuple(wanted[:1]))
+        assert await held(engine, mac) == wanted[:1]
+    finally:
+        await engine.reserve(network.name, mac, ())
+    assert await held(engine, mac) == []
+
+
+@contract("networks")
 async def test_what_cannot_be_reserved(engine: Engine) -> None:
     network, mac, other = await nat(engine), random_mac(), random_mac()
     first, second = free(network, 2)
@@ -91,7 +105,12 @@ async def test_many_at_once(engine: Engine) -> None:
 @contract("networks", "create", "power.start", "power.stop")
 async def test_a_running_vm_has_a_port(engine: Engine, make: Make) -> None:
     mac = random_mac()
-    ref = (await make(nics=(NicSpec("eth0", NicMode.NAT, mac),))).ref
+    told = {
+        "addresses": ("203.0.113.9/24", "2001:db8::9/64"),
+        "gateways": ("203.0.113.1", "fe80::1"),
+        "dns": ("9.9.9.9",),
+    }
+    ref = (await make(nics=(NicSpec("eth0", NicMode.NAT, mac, **told),))).ref
     network = await nat(engine)
     for action, state in ((PowerAction.START, PowerState.RUNNING), (PowerAction.STOP, PowerState.STOPPED)):
         await engine.power(ref, action, Recorder())

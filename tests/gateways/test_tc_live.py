@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from panel.gateways.nft import NftGateway
+from panel.gateways.runner import Completed
 from panel.gateways.tc import RateLimiter, ifb_name
 from tests.gateways.world import GUEST_A, GUEST_B, GW4, WAN4, World, forward, wish
 
@@ -105,3 +108,30 @@ async def test_a_port_that_comes_back_under_the_same_name(world: World, limiter:
     await limiter.apply([guest])
     assert "mirred" in world.run("gw", "tc", "filter", "show", "dev", "pb", "parent", "ffff:")
     assert await limiter.limits("pb") == (10_000_000, 10_000_000)
+
+
+async def test_holding_is_cheap_and_notices(world: World, limiter: RateLimiter) -> None:
+    guest = replace(GUEST_A, rate_up_mbit=10, rate_down_mbit=10)
+    runs: list[str] = []
+    run = limiter._runner.run
+
+    async def counting(argv: Sequence[str], **more: Any) -> Completed:
+        runs.append(" ".join(argv))
+        return await run(argv, **more)
+
+    limiter._runner.run = counting  # type: ignore[method-assign]
+    assert (await limiter.hold([guest, GUEST_B])).limited == ("pa",)
+    runs.clear()
+    await limiter.hold([guest, GUEST_B])
+    assert runs == ["ip -j link show", "tc -j qdisc show"], "a look, and nothing to do"
+    world.run("gw", "tc", "qdisc", "del", "dev", "pa", "root")
+    await limiter.hold([guest, GUEST_B])
+    assert await limiter.limits("pa") == (10_000_000, 10_000_000)
+    world.ip("gw", "link del pa", "link add pa type veth peer name pa1", "link set pa up")
+    await limiter.hold([guest, GUEST_B])
+    assert await limiter.limits("pa") == (10_000_000, 10_000_000)
+    await limiter.hold([GUEST_A, GUEST_B])
+    assert await limiter.limits("pa") == (0, 0)
+    runs.clear()
+    await limiter.hold([GUEST_A, GUEST_B])
+    assert runs == [], "no limits, no look"

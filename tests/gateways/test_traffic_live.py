@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
 
 import pytest
@@ -143,6 +144,34 @@ async def test_a_blocked_guest_is_cut_off_at_once_and_comes_back(world: World, g
     held.settimeout(5)
     assert held.recv(100)  # TCP sends again
     assert world.call("wan", GW4, 8080) == f"a 80 {WAN4}"
+
+
+async def test_a_cut_guest_keeps_its_address_and_nothing_else(world: World, gateway: NftGateway) -> None:
+    """DHCP, ARP and neighbours go on, and carry nothing away: what looks like DHCP must be broadcast."""
+    world.serve("a", 80)
+    world.serve("gw", 67, protocol="udp")
+    world.serve("wan", 67, protocol="udp")
+    for guest in (GUEST_A, replace(GUEST_A, interface=None)):
+        await gateway.apply(wish(a=replace(guest, blocked=True)))
+        world.run("a", "ip", "neigh", "flush", "all")
+        assert world.call("a", BR4, 67, protocol="udp", source=A4, seconds=0.5) is None
+        assert world.call("a", WAN4, 67, protocol="udp", source=A4, seconds=0.5) is None
+        assert "REACHABLE" in world.run("a", "ip", "neigh", "show", BR4), "ARP goes on"
+        assert world.call("gw", A4, 80, seconds=0.5) is None
+        assert ask_for_an_address(world) == f"gw 67 {A4}"
+        await gateway.apply(wish(a=guest))
+        assert world.call("gw", A4, 80)
+
+
+def ask_for_an_address(world: World) -> str:
+    """What a server on the bridge answers to a broadcast from port 68 to port 67."""
+    with world.socket("a", kind=socket.SOCK_DGRAM) as client:
+        client.settimeout(2)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        client.bind(("", 68))
+        client.sendto(b"discover", ("255.255.255.255", 67))
+        return client.recv(200).decode()
 
 
 async def test_counters_count_and_survive(world: World, gateway: NftGateway) -> None:

@@ -112,6 +112,22 @@ class World:
             self.ip(short, "link set lo up", "link set v0 up")
             self.addresses(short, A4 if short == "a" else B4, A6 if short == "a" else B6)
 
+    def link_here(self) -> tuple[str, int]:
+        """Connect ``gw`` with the namespace that the test runs in; ``gw``'s address on that link, and a port."""
+        here = f"{self.names['gw'].partition('-')[0]}h"
+        number = int(self.names["gw"][2:6], 16) % 16384  # of the /30s of 198.19.0.0/16 (RFC 2544)
+        base = f"198.19.{number // 64}"
+        ends = [f"{base}.{number % 64 * 4 + end}" for end in (1, 2)]
+        commands = (
+            f"link add {here} type veth peer name h0 netns {self.names['gw']}",
+            f"addr add {ends[0]}/30 dev {here}",
+            f"link set {here} up",
+        )
+        for command in commands:
+            subprocess.run(["ip", *command.split()], check=True)
+        self.ip("gw", f"addr add {ends[1]}/30 dev h0", "link set h0 up")
+        return ends[1], 2222
+
     def addresses(self, guest: str, *addresses: str) -> None:
         """Give a guest addresses and its routes (they go with its link)."""
         lines = [

@@ -102,6 +102,31 @@ def test_a_forward_carries_traffic_until_it_is_removed(
     assert foreign_rules() == before
 
 
+def test_the_panel_says_what_the_outside_sees(
+    panel: PanelProcess, vm: dict[str, Any], outside: tuple[str, str]
+) -> None:
+    def openings(data: dict[str, Any]) -> list[str]:
+        return [item["opening"] for item in data["published"]]
+
+    settings = panel.ok("PUT", "/api/server/update/host1", {"outside": outside[1], "strict_reports": True})
+    assert (settings["outside"], settings["strict_reports"]) == (outside[1], True)
+    rules = [
+        panel.ok("POST", f"/api/client/natadd{VM}", {"external_port": port, "internal_port": inner})
+        for port, inner in ((28090, 80), (28091, 81))
+    ]
+    data = panel.until(f"/api/client/published{VM}", lambda data: openings(data) == ["open", "closed"], 30)
+    assert [item["address"] for item in data["published"]] == [f"{outside[1]}:{port}" for port in (28090, 28091)]
+    assert "refuses" in data["published"][1]["problem"]
+    assert "HTTP/1" in fetch(outside, 28090)
+    assert not fetch(outside, 28091, 0)
+    assert openings(panel.ok("POST", f"/api/client/probe{VM}")) == ["open", "closed"]
+    status, envelope = panel.api("POST", "/api/client/upload", {"vm_uuid": "net-1", "cpu_usage": 1})
+    assert (status, "own addresses only" in envelope["msg"]) == (403, True)
+    for rule in rules:
+        panel.ok("DELETE", f"/api/client/natdel{VM}/0?id={rule['id']}")
+    panel.ok("PUT", "/api/server/update/host1", {"outside": "", "strict_reports": False})
+
+
 def test_it_comes_back_by_itself(panel: PanelProcess, vm: dict[str, Any], outside: tuple[str, str]) -> None:
     """After a flush by hand, while the panel is away, and after the panel was killed."""
     rule = panel.ok("POST", f"/api/client/natadd{VM}", {"external_port": 28081, "internal_port": 80})

@@ -28,6 +28,7 @@ from panel.engines.types import (
     Image,
     Leftover,
     NetworkInfo,
+    NicMode,
     PowerAction,
     PowerState,
     Reporter,
@@ -342,9 +343,12 @@ class FakeEngine(Engine):
         return True
 
     async def list_networks(self) -> list[NetworkInfo]:
-        """The one NAT network."""
+        """The one NAT network, and the one bridge."""
         await self.behaviour.enter("networks")
-        return [view_network(self.world.network)]
+        found = [view_network(self.world.network)]
+        if self.world.bridge:
+            found.append(NetworkInfo(self.world.bridge, NicMode.BRIDGE, bridge=self.world.bridge))
+        return found
 
     async def reserve(self, network: str, mac: str, addresses: tuple[str, ...]) -> None:
         """Remembered, and taken by the guest."""
@@ -377,7 +381,10 @@ def make_vm(spec: VmSpec) -> FakeVm:
         cpu_count=spec.cpu_count,
         memory_mib=spec.memory_mib,
         disk_gib=spec.disk_gib,
-        nics=[FakeNic(nic.name, nic.mac, nic.mode, nic.network or f"fake-{nic.mode}") for nic in spec.nics],
+        nics=[
+            FakeNic(nic.name, nic.mac, nic.mode, nic.network or f"fake-{nic.mode}", list(nic.addresses))
+            for nic in spec.nics
+        ],
         image=image.name if image else "",
         hostname=spec.hostname,
         agent=image is not None,

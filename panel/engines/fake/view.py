@@ -25,7 +25,7 @@ HOST_DISK_GIB = 2000.0
 
 
 def view_vm(vm: FakeVm, now: float, reservations: Mapping[str, list[str]] | None = None) -> VmObservation:
-    """One VM as it is; its guest takes the addresses that DHCP keeps for it."""
+    """One VM as it is; its guest has the addresses that DHCP keeps for it, and those that it was told of."""
     seen = VmObservation(
         ref=vm.ref,
         name=vm.name,
@@ -62,7 +62,8 @@ def _view_nic(nic: FakeNic, vm: FakeVm, reservations: Mapping[str, list[str]]) -
     if vm.state is PowerState.RUNNING and vm.agent:
         number = crc32(nic.mac.encode())
         made_up = (f"10.77.{number % 256}.{2 + (number >> 8) % 250}",)
-        addresses = tuple(reservations.get(nic.mac, ())) or made_up
+        told = [text.split("/")[0] for text in nic.addresses]
+        addresses = tuple(dict.fromkeys([*reservations.get(nic.mac, ()), *told])) or made_up
     port = "f" + nic.mac.replace(":", "") if vm.state in ON else ""
     return NicObservation(nic.name, nic.mac, nic.mode, nic.network, addresses, port)
 

@@ -25,6 +25,7 @@ class FakeNic:
     mac: str
     mode: NicMode
     network: str = ""
+    addresses: list[str] = field(default_factory=list)  # which its guest was told of at its first boot
 
 
 @dataclass(slots=True)
@@ -106,6 +107,7 @@ class FakeWorld:
         vms: by ``ref``.
         disks: by path, also those of no VM.
         network: the one that NAT interfaces are on.
+        bridge: the one that the others are on; empty: the host has none for VMs.
         making: names that a create has reserved; gone with the process, as a real half-made VM's maker is.
         behaviour: when set, overrides what the connection's options say (a host that turns bad under a test).
         state_file: where all of this is written on each change.
@@ -117,6 +119,7 @@ class FakeWorld:
         self.vms: dict[str, FakeVm] = {}
         self.disks: dict[str, FakeDisk] = {}
         self.network = FakeNetwork()
+        self.bridge = "fake-bridge"
         self.making: dict[str, str] = {}
         self.prepared = False
         self.behaviour: Behaviour | None = None
@@ -216,7 +219,7 @@ def _vm_from(row: dict[str, object]) -> FakeVm:
     known = {item.name for item in fields(FakeVm)}
     vm = FakeVm(**{name: value for name, value in row.items() if name in known})  # type: ignore[arg-type]
     vm.state = PowerState(vm.state)
-    vm.nics = [FakeNic(nic["name"], nic["mac"], NicMode(nic["mode"]), nic["network"]) for nic in row["nics"]]  # type: ignore[attr-defined]
+    vm.nics = [FakeNic(**(nic | {"mode": NicMode(nic["mode"])})) for nic in row["nics"]]  # type: ignore[attr-defined]
     return vm
 
 

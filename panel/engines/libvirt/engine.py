@@ -18,7 +18,7 @@ from panel.engines.libvirt.images import list_images
 from panel.engines.libvirt.networks import ensure_nat
 from panel.engines.libvirt.observe import AGENT_ANSWER_SECONDS, Looker, power_state
 from panel.engines.libvirt.seed import check_login
-from panel.engines.libvirt.uri import connection_uri, is_local
+from panel.engines.libvirt.uri import connection_uri, is_local, ssh_endpoint
 from panel.engines.types import (
     ChangeOutcome,
     ConsoleKind,
@@ -35,6 +35,7 @@ from panel.engines.types import (
     PowerAction,
     PowerState,
     Reporter,
+    SshEndpoint,
     VmChange,
     VmEvent,
     VmObservation,
@@ -221,6 +222,10 @@ class LibvirtEngine(Engine):
     @property
     def on_this_machine(self) -> bool:
         return self.site.local
+
+    @property
+    def ssh_endpoint(self) -> SshEndpoint | None:
+        return ssh_endpoint(self.client.uri, self.connection.secret)
 
     async def list_networks(self) -> list[NetworkInfo]:
         site = self.site

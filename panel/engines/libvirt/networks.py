@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import ipaddress
 import time
 from collections.abc import Iterable
@@ -16,7 +17,11 @@ from panel.engines.libvirt.xmltree import Element, node, parse, serialize
 from panel.errors import Conflict
 
 Network = ipaddress.IPv4Network
+Network6 = ipaddress.IPv6Network
 _ROUTES = Path("/proc/net/route")
+_ROUTES6 = Path("/proc/net/ipv6_route")
+_IPV6 = Path("/proc/sys/net/ipv6/conf/all/disable_ipv6")
+_LEASED6 = (0x1_0000, 0x1_FFFF)  # what DHCPv6 gives to guests that nobody knows: far from where VMs are given theirs
 
 
 def free_subnet(taken: Iterable[Network]) -> Network:
@@ -29,15 +34,35 @@ def free_subnet(taken: Iterable[Network]) -> Network:
     raise Conflict("No free network in 10.77.0.0/16 on this host. Name a libvirt network in the host's settings.")
 
 
+def free_subnet6(seed: str, taken: Iterable[Network6]) -> Network6:
+    """A unique local /64 (RFC 4193, 3.1) that overlaps nothing in ``taken``: made of ``seed``, so that a network that is made
+    again is the same."""
+    others = [network for network in taken if network.prefixlen > 7]
+    for attempt in range(64):
+        digest = hashlib.sha256(f"{seed} {attempt}".encode()).digest()
+        candidate = ipaddress.IPv6Network((b"\xfd" + digest[:5] + bytes(10), 64))
+        if not any(candidate.overlaps(other) for other in others):
+            return candidate
+    raise Conflict("No free IPv6 network on this host. Name a libvirt network in the host's settings.")
+
+
 def subnets_of(network: Element) -> list[Network]:
     """The IPv4 networks of a libvirt network's XML (https://libvirt.org/formatnetwork.html#addressing)."""
-    found = []
+    return [found for found in _subnets(network) if isinstance(found, ipaddress.IPv4Network)]
+
+
+def subnets6_of(network: Element) -> list[Network6]:
+    """Its IPv6 networks."""
+    return [found for found in _subnets(network) if isinstance(found, ipaddress.IPv6Network)]
+
+
+def _subnets(network: Element) -> list[Network | Network6]:
+    found: list[Network | Network6] = []
     for address in network.findall("ip"):
-        if address.get("family", "ipv4") != "ipv4" or not address.get("address"):
-            continue
-        mask = address.get("prefix") or address.get("netmask") or "24"
+        usual = "64" if address.get("family") == "ipv6" else "24"
+        mask = address.get("prefix") or address.get("netmask") or usual
         with contextlib.suppress(ValueError):
-            found.append(ipaddress.IPv4Network(f"{address.get('address')}/{mask}", strict=False))
+            found.append(ipaddress.ip_network(f"{address.get('address')}/{mask}", strict=False))
     return found
 
 
@@ -53,34 +78,74 @@ def local_routes(text: str) -> list[Network]:
     return found
 
 
-def nat_network_xml(name: str, subnet: Network) -> str:
-    """A NAT network with DHCP: the first address is the host, the rest are leased."""
+def local_routes6(text: str) -> list[Network6]:
+    """The destinations of ``/proc/net/ipv6_route``: address and prefix length in hexadecimal."""
+    rows = [line.split() for line in text.splitlines()]
+    return [
+        ipaddress.IPv6Network((bytes.fromhex(columns[0]), int(columns[1], 16)), strict=False)
+        for columns in rows
+        if len(columns) > 1
+    ]
+
+
+def nat_network_xml(name: str, subnet: Network, subnet6: Network6 | None = None) -> str:
+    """A NAT network with DHCP: the first address is the host, the rest are leased. IPv6 is translated too (libvirt 6.5)."""
     root = node(None, "network")
     node(root, "name", name)
-    node(root, "forward", mode="nat")
+    forward = node(root, "forward", mode="nat")
     address = node(root, "ip", address=str(subnet[1]), prefix=str(subnet.prefixlen))
     node(node(address, "dhcp"), "range", start=str(subnet[2]), end=str(subnet[-2]))
+    if subnet6 is not None:
+        node(forward, "nat", ipv6="yes")
+        address = node(root, "ip", family="ipv6", address=str(subnet6[1]), prefix=str(subnet6.prefixlen))
+        start, end = (str(subnet6[number]) for number in _LEASED6)
+        node(node(address, "dhcp"), "range", start=start, end=end)
     return serialize(root)
 
 
 def ensure_nat(conn: Any, name: str, *, local: bool) -> None:
-    """Make sure that the network ``name`` exists and is started. One that exists is not changed."""
+    """Make sure that the network ``name`` exists and is started. One that exists is not changed. A new one has IPv6 where
+    libvirt can start it so: not without IPv6 in the kernel, nor where forwarding would cost the host a route that it learned."""
     network = find_network(conn, name)
     if network is None:
         taken: list[Network] = []
+        taken6: list[Network6] = []
         for other in conn.listAllNetworks(0):
-            taken += subnets_of(parse(other.XMLDesc(0)))
+            root = parse(other.XMLDesc(0))
+            taken += subnets_of(root)
+            taken6 += subnets6_of(root)
         if local and _ROUTES.exists():
             taken += local_routes(_ROUTES.read_text())
-        network = conn.networkDefineXML(nat_network_xml(name, free_subnet(taken)))
-        try:
-            network.create()
-        except libvirt.libvirtError:
-            network.undefine()
-            raise
+        if local and _ROUTES6.exists():
+            taken6 += local_routes6(_ROUTES6.read_text())
+        plain = nat_network_xml(name, free_subnet(taken))
+        if local and (not _IPV6.exists() or _IPV6.read_text().strip() != "0"):
+            network = _make(conn, plain)
+        else:
+            both = nat_network_xml(name, free_subnet(taken), free_subnet6(f"{_host_id(conn)} {name}", taken6))
+            try:
+                network = _make(conn, both)
+            except libvirt.libvirtError:
+                network = _make(conn, plain)
         network.setAutostart(1)
     elif not network.isActive():
         network.create()
+
+
+def _make(conn: Any, xml: str) -> Any:
+    """Define and start a network; one that does not start is gone again."""
+    network = conn.networkDefineXML(xml)
+    try:
+        network.create()
+    except libvirt.libvirtError:
+        network.undefine()
+        raise
+    return network
+
+
+def _host_id(conn: Any) -> str:
+    """What tells this host from others, as libvirt knows it."""
+    return parse(conn.getCapabilities()).findtext("host/uuid") or ""
 
 
 def find_network(conn: Any, name: str) -> Any | None:

@@ -111,7 +111,9 @@ def _by_section(root: Element, addresses: Iterable[str]) -> dict[int, list[str]]
         address = ipaddress.ip_address(text)
         for index, item in enumerate(root.findall("ip")):
             interface = _interface(item)
-            if interface is not None and address in interface.network and item.find("dhcp") is not None:
+            if interface is not None and address in interface.network and (_leases(item) or address.version == 6):
+                if not _leases(item):
+                    break  # the guest sets it up itself: see ``NicSpec.addresses``
                 if sections.get(index):
                     raise InvalidInput(_("DHCP gives one address of a family to an interface."), field="ip_address")
                 sections[index] = [str(address)]
@@ -121,6 +123,10 @@ def _by_section(root: Element, addresses: Iterable[str]) -> dict[int, list[str]]
                 _("{address} is in no network of the host that has DHCP."), field="ip_address", address=text
             )
     return sections
+
+
+def _leases(item: Element) -> bool:
+    return item.find("dhcp") is not None
 
 
 def _host_xml(mac: str, address: str) -> str:

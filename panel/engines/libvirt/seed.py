@@ -10,10 +10,12 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections.abc import Sequence
+from ipaddress import ip_interface
 
 import pycdlib
 
-from panel.engines.types import VmSpec
+from panel.engines.types import NicSpec, VmSpec
 from panel.errors import InvalidInput
 
 _LABEL = "cidata"
@@ -56,14 +58,34 @@ def seed_files(spec: VmSpec) -> dict[str, str]:
             user_data += ["write_files:", f"- path: {_ROOT_LOGIN}", '  content: "PermitRootLogin yes\\n"']
         # a block: YAML takes every printable character in it as it is
         user_data += ["chpasswd:", "  expire: false", "  list: |", f"    {spec.user}:{spec.password}"]
-    network = ["version: 2", "ethernets:" if spec.nics else "ethernets: {}"]
-    for index, nic in enumerate(spec.nics):
-        network += [f"  nic{index}:", f'    match: {{macaddress: "{nic.mac}"}}', "    dhcp4: true"]
     return {
         "meta-data": f"instance-id: {spec.ref}\nlocal-hostname: {hostname}\n",
         "user-data": "\n".join(user_data) + "\n",
-        "network-config": "\n".join(network) + "\n",
+        "network-config": "\n".join(network_config(spec.nics)) + "\n",
     }
+
+
+def network_config(nics: Sequence[NicSpec]) -> list[str]:
+    """The lines of ``network-config``, version 2, as cloud-init has understood it since 18.2: default routes are routes to
+    ``0.0.0.0/0`` and ``::/0``, since ``gateway4`` is on its way out and the word ``default`` is young. Where the guest has a
+    static IPv6 address, router advertisements are not followed: DHCPv6 would add an address that nobody gave it."""
+    lines = ["version: 2", "ethernets:" if nics else "ethernets: {}"]
+    for index, nic in enumerate(nics):
+        versions = {ip_interface(text).version for text in nic.addresses}
+        lines += [f"  nic{index}:", f'    match: {{macaddress: "{nic.mac}"}}']
+        lines.append(f"    dhcp4: {'false' if 4 in versions else 'true'}")
+        if 6 in versions:
+            lines += ["    dhcp6: false", "    accept-ra: false"]
+        if nic.addresses:
+            lines += ["    addresses:", *(f"    - {json.dumps(text)}" for text in nic.addresses)]
+        if nic.gateways:
+            lines.append("    routes:")
+        for gateway in nic.gateways:
+            every = "::/0" if ":" in gateway else "0.0.0.0/0"
+            lines.append(f"    - {{to: {json.dumps(every)}, via: {json.dumps(gateway)}}}")
+        if nic.dns:
+            lines += ["    nameservers:", f"      addresses: {json.dumps(nic.dns)}"]
+    return lines
 
 
 def seed_image(spec: VmSpec) -> bytes:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
-from panel.engines.types import HostConnection
+from panel.engines.types import HostConnection, SshEndpoint
 from panel.errors import InvalidInput
 
 LOCAL_URI = "qemu:///system"
@@ -71,6 +71,22 @@ def is_local(uri: str) -> bool:
 def is_ssh(uri: str) -> bool:
     """Whether the connection goes through SSH."""
     return urlsplit(uri).scheme == "qemu+ssh"
+
+
+def ssh_endpoint(uri: str, password: str = "") -> SshEndpoint | None:
+    """Where the SSH of a ``qemu+ssh`` URI leads; None for every other. ``password`` is tried when no key is taken (libvirt itself
+    uses keys only)."""
+    if not is_ssh(uri):
+        return None
+    parts = urlsplit(uri)
+    key = dict(parse_qsl(parts.query)).get("keyfile", "")
+    return SshEndpoint(
+        host=parts.hostname or "localhost",
+        port=parts.port or 0,
+        user=unquote(parts.username or ""),
+        key_file=key,
+        password=password,
+    )
 
 
 def host_of(uri: str) -> str:

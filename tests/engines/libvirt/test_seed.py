@@ -29,6 +29,34 @@ def test_the_files_are_yaml() -> None:
     }
 
 
+def test_static_addresses() -> None:
+    """As cloud-init's documentation of version 2 has them; IPv4 by DHCP only where none is given."""
+    both = NicSpec(
+        "e", NicMode.BRIDGE, "52:54:00:00:00:01", addresses=("203.0.113.9/24", "2001:db8::9/64"),
+        gateways=("203.0.113.1", "fe80::1"), dns=("9.9.9.9", "2620:fe::fe"),
+    )  # fmt: skip
+    beside = NicSpec("f", NicMode.NAT, "52:54:00:00:00:02", addresses=("fd00::9/64",))
+    text = seed_files(replace(SPEC, nics=(both, beside)))["network-config"]
+    assert yaml.safe_load(text)["ethernets"] == {
+        "nic0": {
+            "match": {"macaddress": "52:54:00:00:00:01"},
+            "dhcp4": False,
+            "dhcp6": False,
+            "accept-ra": False,
+            "addresses": ["203.0.113.9/24", "2001:db8::9/64"],
+            "routes": [{"to": "0.0.0.0/0", "via": "203.0.113.1"}, {"to": "::/0", "via": "fe80::1"}],
+            "nameservers": {"addresses": ["9.9.9.9", "2620:fe::fe"]},
+        },
+        "nic1": {
+            "match": {"macaddress": "52:54:00:00:00:02"},
+            "dhcp4": True,
+            "dhcp6": False,
+            "accept-ra": False,
+            "addresses": ["fd00::9/64"],
+        },
+    }
+
+
 @pytest.mark.parametrize(
     "password", ["'", '"', "a: b", "- x", "#", "%", "密码", "a\\n", "{x}", "🚀", " lead", "trail "]
 )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 
 import libvirt
 import pytest
 
-from panel.engines.libvirt import failures, host, images, networks, observe, storage, uri
+from panel.engines.libvirt import failures, host, images, networks, observe, reservations, storage, uri
 from panel.engines.libvirt.domain import read_domain
 from panel.engines.libvirt.xmltree import parse
 from panel.engines.types import HostConnection, NicMode, PowerState
@@ -80,6 +80,86 @@ def test_known_subnets() -> None:
     made = networks.nat_network_xml("<n>", IPv4Network("10.77.3.0/24"))
     assert networks.subnets_of(parse(made)) == [IPv4Network("10.77.3.0/24")]
     assert parse(made).findtext("name") == "<n>"
+
+
+def test_free_subnet_of_ipv6() -> None:
+    """Unique local, the same for the same network of the same host, and nobody else's."""
+    first = networks.free_subnet6("host net", [])
+    assert first.subnet_of(IPv6Network("fd00::/8"))
+    assert first.prefixlen == 64
+    assert networks.free_subnet6("host net", [IPv6Network("::/0")]) == first, "the default route is no network"
+    assert networks.free_subnet6("host other", []) != first
+    second = networks.free_subnet6("host net", [IPv6Network((first.network_address, 48))])
+    assert not second.overlaps(first)
+    with pytest.raises(Conflict):
+        networks.free_subnet6("host net", [IPv6Network("fc00::/8"), IPv6Network("fd00::/8")])
+    table = "fd000000000000000000000000000000 40 00000000000000000000000000000000 00 0 0 0 0 eth0\n" + "short\n"
+    assert networks.local_routes6(table) == [IPv6Network("fd00::/64")]
+
+
+def test_a_network_of_both_families() -> None:
+    made = parse(networks.nat_network_xml("n", IPv4Network("10.77.3.0/24"), IPv6Network("fd12:3456:789a::/64")))
+    assert networks.subnets6_of(made) == [IPv6Network("fd12:3456:789a::/64")]
+    translated = made.find("forward/nat")
+    assert translated is not None
+    assert translated.get("ipv6") == "yes"
+    info = reservations.network_info(made)
+    assert (info.subnet6, info.gateway6) == ("fd12:3456:789a::/64", "fd12:3456:789a::1")
+    plain = parse(networks.nat_network_xml("n", IPv4Network("10.77.3.0/24")))
+    assert plain.find("forward/nat") is None
+
+
+class Libvirt:
+    """A host without networks; one with IPv6 does not start on it when ``refuses``."""
+
+    def __init__(self, refuses: bool) -> None:
+        self.refuses = refuses
+        self.xml = ""
+        self.undefined = 0
+
+    def networkLookupByName(self, _name: str) -> None:  # noqa: N802
+        error = libvirt.libvirtError("no")
+        error.err = (libvirt.VIR_ERR_NO_NETWORK, 0, "", 0, "", None, None, 0, 0)
+        raise error
+
+    def listAllNetworks(self, _flags: int) -> list[object]:  # noqa: N802
+        return []
+
+    def getCapabilities(self) -> str:  # noqa: N802
+        return "<capabilities><host><uuid>u</uuid></host></capabilities>"
+
+    def networkDefineXML(self, xml: str) -> Libvirt:  # noqa: N802
+        self.xml = xml
+        return self
+
+    def create(self) -> None:
+        if self.refuses and "ipv6" in self.xml:
+            raise libvirt.libvirtError("no IPv6 here")
+
+    def undefine(self) -> None:
+        self.undefined += 1
+
+    def setAutostart(self, _on: int) -> None:  # noqa: N802
+        pass
+
+
+@pytest.mark.parametrize(("refuses", "families"), [(False, [4, 6]), (True, [4])])
+def test_where_ipv6_does_not_start(refuses: bool, families: list[int]) -> None:
+    conn = Libvirt(refuses)
+    networks.ensure_nat(conn, "n", local=False)
+    found = networks.subnets_of(parse(conn.xml)), networks.subnets6_of(parse(conn.xml))
+    assert [subnet.version for subnets in found for subnet in subnets] == families
+    assert conn.undefined == refuses
+
+
+def test_an_ipv6_address_where_no_dhcp_gives_it() -> None:
+    """The guest sets it up itself: nothing to reserve, and no error."""
+    root = parse(
+        "<network><ip family='ipv6' address='fd00::1' prefix='64'/><ip address='10.0.0.1' prefix='24'/></network>"
+    )
+    assert reservations._by_section(root, ["fd00::9"]) == {}
+    with pytest.raises(InvalidInput):
+        reservations._by_section(root, ["10.0.0.9"])
 
 
 def test_routes() -> None:

@@ -1,0 +1,125 @@
+"""A whole panel and a libvirt host over SSH: a real sshd in a network namespace leads to this machine's libvirt, and the
+namespace's nftables are the remote machine's."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.gateways.sshd import Sshd
+from tests.live.libvirt_site import LibvirtSite
+from tests.process import PanelProcess
+
+pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
+
+VM = "/far/vm-1"
+
+
+def run(*command: str, check: bool = True) -> str:
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=check).stdout
+
+
+@pytest.fixture(scope="module")
+def far() -> Iterator[tuple[str, str]]:
+    """A namespace beside this machine: its name, and its address."""
+    tag = secrets.token_hex(2)
+    name, here, there = f"oi-{tag}", f"oi{tag}h", f"oi{tag}r"
+    subnet = f"198.18.{int(tag[:2], 16)}"
+    run("ip", "netns", "add", name)
+    try:
+        run("ip", "link", "add", here, "type", "veth", "peer", "name", there, "netns", name)
+        run("ip", "addr", "add", f"{subnet}.1/24", "dev", here)
+        run("ip", "link", "set", here, "up")
+        run("ip", "-n", name, "addr", "add", f"{subnet}.2/24", "dev", there)
+        run("ip", "-n", name, "link", "set", there, "up")
+        run("ip", "-n", name, "link", "set", "lo", "up")
+        yield name, f"{subnet}.2"
+    finally:
+        run("ip", "link", "del", here, check=False)
+        run("ip", "netns", "del", name, check=False)
+
+
+@pytest.fixture(scope="module")
+def sshd(far: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    made = Sshd(tmp_path_factory.mktemp("sshd"), *far)
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")
+def panel(site: LibvirtSite, sshd: Sshd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PanelProcess]:
+    """A panel whose only host is reached by SSH. Its home knows the host's key; libvirt's ``ssh`` is told of that home, which it
+    would else take from the user database."""
+    programs = tmp_path_factory.mktemp("programs")
+    ssh = programs / "ssh"
+    ssh.write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F none -o UserKnownHostsFile={sshd.known_hosts} "$@"\n')
+    ssh.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(sshd.home))
+        patch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+        patch.delenv("SSH_AUTH_SOCK", raising=False)
+        process = PanelProcess(tmp_path_factory.mktemp("panel"))
+    process.start()
+    address = f"qemu+ssh://root@{sshd.address}:{sshd.port}/system?no_tty=1&keyfile={sshd.key}"
+    process.ok("POST", "/api/server/create", {"server_name": "far"} | site.host | {"server_addr": address})
+    process.until("/api/server/detail/far", lambda host: host["health"] == "online")
+    yield process
+    process.stop()
+
+
+@pytest.fixture(scope="module")
+def vm(panel: PanelProcess) -> Iterator[str]:
+    """A VM that is off: its address and its rules need no more."""
+    body = {"vm_uuid": "vm-1", "cpu_num": 1, "ram_num": 64, "hdd_num": 1, "nic_all": {"eth0": {"net_mode": "nat"}}}
+    made = panel.ok("POST", "/api/client/create/far?wait=60", body)
+    assert made["status"] == "succeeded", made
+    yield VM
+    panel.api("DELETE", f"/api/client/delete{VM}?wait=60")
+
+
+def rules(namespace: str) -> str:
+    """The panel's table of the namespace; empty when there is none."""
+    return run("ip", "netns", "exec", namespace, "nft", "list", "table", "inet", "openidcs", check=False)
+
+
+def states(data: Any) -> list[str]:
+    return [rule["state"] for rule in data["rules"]]
+
+
+def test_a_forward_on_a_remote_host(panel: PanelProcess, vm: str, far: tuple[str, str], sshd: Sshd) -> None:
+    namespace, _address = far
+    rule = panel.ok("POST", f"/api/client/natadd{vm}", {"external_port": 28080, "internal_port": 80})
+    assert (rule["state"], rule["problem"]) == ("applied", None)
+    assert "tcp . 28080" in rules(namespace)
+    assert "28080" not in run("nft", "list", "table", "inet", "openidcs", check=False), "not on the panel's machine"
+    status, envelope = panel.api("POST", f"/api/client/natadd{vm}", {"external_port": sshd.port, "internal_port": 22})
+    assert status == 409, "its sshd listens there"
+    assert "one of its own programs" in envelope["msg"]
+
+
+def test_it_converges_when_the_host_comes_back(panel: PanelProcess, vm: str, far: tuple[str, str], sshd: Sshd) -> None:
+    namespace, _address = far
+    sshd.stop()
+    away = panel.until(f"/api/client/natget{vm}", lambda data: states(data) == ["failed"])
+    assert "SSH" in away["rules"][0]["problem"], away
+    added = panel.ok("POST", f"/api/client/natadd{vm}", {"external_port": 28081, "internal_port": 81})
+    assert added["state"] == "failed", "the wish is kept"
+    run("ip", "netns", "exec", namespace, "nft", "flush", "ruleset")  # what a boot leaves of the rules
+    sshd.start()
+    panel.until(f"/api/client/natget{vm}", lambda data: states(data) == ["applied", "applied"])
+    assert "tcp . 28080" in rules(namespace)
+    assert "tcp . 28081" in rules(namespace)
+
+
+def test_the_end_of_the_vm_ends_them(panel: PanelProcess, vm: str, far: tuple[str, str]) -> None:
+    panel.ok("DELETE", f"/api/client/delete{vm}?wait=60")
+    assert "2808" not in rules(far[0])
+    assert panel.stop() < 10
+    assert str(far[1]) not in panel.log.read_text().replace("qemu+ssh", ""), "nothing of asyncssh's in the log"
