@@ -40,6 +40,7 @@ class Observations:
         self._samples: dict[int, _Sample] = {}
         self._touched: dict[int, float] = {}
         self.rewired: Callable[[int], None] = lambda _host_id: None  # told of a host whose interfaces changed
+        self.measured: Callable[[int, list[Vm]], None] = lambda _host_id, _vms: None  # told of what a round measured
 
     def touch(self, vm_id: int) -> None:
         """A service acts on the VM: a round that began before this must not overwrite what it finds."""
@@ -55,6 +56,7 @@ class Observations:
         by_ref = {item.ref: cleaned(item) for item in seen}
         changed: list[Vm] = []
         unchanged: list[Vm] = []
+        measured: list[Vm] = []
         for vm in await Vm.filter(host_id=host.id, creating=False).prefetch_related("nics"):
             if self._touched.get(vm.id, 0.0) >= began:
                 continue
@@ -63,11 +65,15 @@ class Observations:
                 news = self._mark(vm, PowerState.MISSING)
                 self._samples.pop(vm.id, None)
             else:
+                counted = vm.id in self._samples  # else its numbers are of long ago
                 news = self._write(vm, observation)
+                if counted and vm.state is PowerState.RUNNING:
+                    measured.append(vm)
                 if await self._write_nics(vm, observation.nics):
                     news = True
                     self.rewired(host.id)
             (changed if news else unchanged).append(vm)
+        self.measured(host.id, measured)
         changed = [vm for vm in changed if self._touched.get(vm.id, 0.0) < began]
         if changed:
             await Vm.bulk_update(changed, fields=STORED, batch_size=200)

@@ -66,6 +66,7 @@ class Observer:
         self._watches: dict[int, _Watch] = {}
         self.inventories: list[Callable[[Host, Engine], Awaitable[None]]] = []  # what other services look at, rarely
         self.rounds: list[Callable[[int], None]] = []  # told of each round that went well
+        self.measured: Callable[[Host], None] = lambda _host: None  # told of the host's load in each such round
 
     async def start(self) -> None:
         """Begin with all enabled hosts."""
@@ -155,6 +156,7 @@ class Observer:
             watch.inventory, watch.last_inventory = False, began
             await self._take_inventory(host, engine)
         await self._healthy(host)
+        self.measured(host)
         for tell in self.rounds:
             tell(host.id)
 

@@ -72,6 +72,9 @@ async def populate() -> dict[str, int]:
         )  # fmt: skip
         await models.Traffic.create(vm=vm, month="2026-11", sent_bytes=2**50)
         await models.TrafficMark.create(vm=vm, sent_bytes=2**50)
+        chunk = {"step_seconds": 10, "slot": number, "start": 2**40, "points": bytes(range(256))}
+        await models.VmMetrics.create(vm=vm, **chunk)
+        await models.HostMetrics.create(host=host, **chunk)
         task = await models.Task.create(
             id=f"{number:032}", kind="vm.create", lock=f"vm:{vm.id}", vm_id=vm.id, host_id=host.id, message=TEXT,
             result={"a": [1]}, params="sealed",
