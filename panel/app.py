@@ -19,12 +19,15 @@ from werkzeug.routing import Rule
 
 from panel import __version__, i18n, web
 from panel.api import blueprint as api
+from panel.api.prometheus import blueprint as prometheus
 from panel.api.wire import to_jsonable
 from panel.console.routes import blueprint as console
 from panel.console.websocket import BoundedWebsocketConnection
 from panel.engines.types import EngineKind
 from panel.errors import InvalidInput, NotFound, PanelError, TooLarge, TooManyRequests
 from panel.events import EventBus
+from panel.gateways.reach import ImaginaryConnector, NetworkConnector
+from panel.gateways.sites import MemorySites
 from panel.i18n import gettext_noop as _
 from panel.models.database import close_database, open_database
 from panel.pages import blueprint as pages
@@ -41,9 +44,15 @@ from panel.services.gateways import GatewayService
 from panel.services.guests import GuestService
 from panel.services.hosts import HostService
 from panel.services.images import ImageService
+from panel.services.metrics import MetricsService
 from panel.services.observations import Observations
 from panel.services.observer import Observer
+from panel.services.pools import PoolService
 from panel.services.power import PowerService
+from panel.services.probes import ProbeService
+from panel.services.proxies import ProxyService
+from panel.services.publications import PublicationService
+from panel.services.sites import SiteService
 from panel.services.tasks import TaskService
 from panel.services.vms import VmService
 from panel.settings import Settings
@@ -97,6 +106,10 @@ def build_services(settings: Settings) -> Services:
     observer.inventories.append(addresses.sync_networks)
     observer.rounds.append(lambda host_id: gateways.wake(host_id, look=True))
     observations.rewired = gateways.wake
+    metrics = MetricsService(settings.observe_seconds)
+    observations.measured, observer.measured = metrics.vms_seen, metrics.host_seen
+    probes = ProbeService(settings, gateways, events, NetworkConnector(), ImaginaryConnector())
+    sites = SiteService(settings, box, pool, events, audit, MemorySites())
     engines = tuple(kind for kind in EngineKind if kind is not EngineKind.FAKE or settings.fake_engine)
     return Services(
         settings=settings,
@@ -107,7 +120,7 @@ def build_services(settings: Settings) -> Services:
         pool=pool,
         tasks=tasks,
         observer=observer,
-        hosts=HostService(box, pool, observer, observations, events, audit, engines),
+        hosts=HostService(box, pool, gateways, observer, observations, events, audit, engines),
         vms=VmService(tasks, pool, observer, observations, addresses, gateways, events, audit),
         power=PowerService(tasks, pool, observations),
         consoles=ConsoleService(access, pool, events, audit),
@@ -115,8 +128,14 @@ def build_services(settings: Settings) -> Services:
         images=ImageService(pool, observer, audit),
         gateways=gateways,
         addresses=addresses,
+        pools=PoolService(addresses, gateways, events, audit),
         forwards=ForwardService(settings.port, gateways, events, audit),
-        configuration=ConfigurationService(settings.data_folder, box, access, pool, observer, events, audit),
+        sites=sites,
+        proxies=ProxyService(settings.public_url, box, sites, events, audit),
+        probes=probes,
+        publications=PublicationService(probes),
+        configuration=ConfigurationService(settings.data_folder, box, access, pool, gateways, observer, events, audit),
+        metrics=metrics,
     )
 
 
@@ -144,6 +163,7 @@ def create_app(settings: Settings) -> Quart:
     app.register_blueprint(api, url_prefix="/api")
     app.register_blueprint(pages)
     app.register_blueprint(console)
+    app.register_blueprint(prometheus)
     app.add_url_rule("/assets/<digest>/<path:path>", "assets", web.serve_asset)
     _install_hooks(app, services)
     _install_errors(app)
@@ -159,8 +179,11 @@ def _install_hooks(app: Quart, services: Services) -> None:
     async def start() -> None:
         await open_database(services.settings.database)
         services.gateways.start()
+        services.sites.start()
+        services.probes.start()
         await services.tasks.recover()
         await services.observer.start()
+        services.metrics.start()
         background.add(asyncio.create_task(_housekeeping(services)))
         gc.collect()
         gc.freeze()
@@ -170,10 +193,13 @@ def _install_hooks(app: Quart, services: Services) -> None:
     async def stop() -> None:
         for job in background:
             job.cancel()
+        await services.probes.stop()
         await services.consoles.stop()
         await services.observer.stop()
+        await services.metrics.stop()
         await services.tasks.stop()
         await services.gateways.stop()
+        await services.sites.stop()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(services.pool.close(), 1.0)
         await close_database()

@@ -2,8 +2,8 @@
 
 from quart import Blueprint
 
-from panel.api import client, network, server, system
+from panel.api import client, metrics, network, networks, proxies, published, server, system
 
 blueprint = Blueprint("api", __name__)
-for area in (system, server, client, network):
+for area in (system, server, client, metrics, network, networks, proxies, published):
     area.register(blueprint)

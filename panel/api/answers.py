@@ -122,6 +122,11 @@ class HostOut(BaseModel):
     launch_path: str
     ports_start: int = Field(description="first of the external ports that forwards are given from")
     ports_close: int
+    outside: str = Field(description="what people type to reach it; empty: its own address")
+    report_only: bool
+    strict_reports: bool
+    at_limit: str = Field(examples=["slow"])
+    at_limit_mbit: int = Field(description="Mbit/s that slow leaves a VM whose traffic of the month is used up")
     options: dict[str, str]
     enabled: bool
     health: str = Field(examples=["online"])
@@ -156,6 +161,17 @@ class HostStatusOut(BaseModel):
     mem_total: int | None = Field(description="MiB")
     hdd_usage: float | None = Field(description="GiB, where VM disks live")
     hdd_total: float | None = Field(description="GiB")
+
+
+class MetricsOut(BaseModel):
+    """Series of equal length: a value for each step from ``start`` on; null: not measured then."""
+
+    step_seconds: int
+    start: datetime
+    series: dict[str, list[float | None]] = Field(
+        description="cpu_percent, memory_used_mib, disk_read_bytes_per_second, disk_write_bytes_per_second, "
+        "net_rx_bytes_per_second, net_tx_bytes_per_second"
+    )
 
 
 class PanelStatusOut(BaseModel):
@@ -195,6 +211,11 @@ class VmOut(BaseModel):
     creating: bool
     managed: bool = Field(description="made by the panel, not adopted")
     pending: list[str] = Field(description="changes that wait for the next start")
+    speed_u: int = Field(description="Mbit/s from the VM, 0: no limit")
+    speed_d: int = Field(description="Mbit/s to the VM, 0: no limit")
+    flu_num: int = Field(description="GiB of traffic a month, both directions together, 0: no limit")
+    flu_usage: float = Field(description="GiB of traffic of this month (UTC), both directions together")
+    at_limit: bool = Field(description="flu_num is used up: the VM is slowed or cut off, as its host's setting says")
     created_at: datetime
 
 
@@ -214,6 +235,8 @@ class VmStatusOut(BaseModel):
     mem_total: int = Field(description="MiB")
     hdd_total: float = Field(description="GiB")
     rates: dict[str, float] = Field(description="bytes/s: disk_read, disk_write, net_rx, net_tx")
+    flu_usage: float = Field(description="GiB of traffic of this month (UTC), both directions together")
+    at_limit: bool = Field(description="flu_num is used up: the VM is slowed or cut off, as its host's setting says")
     guest_report: dict[str, float] | None = Field(description="reported by the guest itself")
     guest_report_at: datetime | None
 
@@ -273,7 +296,9 @@ class AddressOut(BaseModel):
     netmask: str
     gateway: str
     network: str
-    by_dhcp: bool = Field(description="DHCP brings it; false: set it up inside the guest, where another came first")
+    by_dhcp: bool = Field(
+        description="DHCP brings it; false: the first boot did, or it is to be set up inside the guest"
+    )
     seen: bool = Field(description="the guest has it")
 
 
@@ -293,5 +318,83 @@ class RemovedAddressOut(BaseModel):
     ip_address: str
 
 
+class CertificateOut(BaseModel):
+    """A domain's certificate. Neither it nor its key is ever given out."""
+
+    state: str = Field(description="none, waiting, valid, failed, expired", examples=["valid"])
+    issuer: str
+    expires_at: datetime | None
+    problem: str | None = Field(description="why it was not issued; it is tried again by itself")
+    uploaded: bool = Field(description="an operator brought it; false: it is issued")
+
+
+class ProxyOut(BaseModel):
+    """A domain. Delete it by ``proxy_index``; ``?id=`` beside it makes sure that it is the one that was meant."""
+
+    proxy_index: int
+    id: int
+    domain: str = Field(description="in ASCII (IDNA)", examples=["example.com"])
+    domain_unicode: str
+    target_ip: str
+    target_port: int
+    ssl_enabled: bool
+    state: str = Field(description="applying, applied, failed", examples=["applied"])
+    problem: str | None = Field(description="why it is not applied; it is tried again by itself")
+    certificate: CertificateOut
+    applied_at: datetime | None
+    created_at: datetime
+    url: str | None = Field(description="what a browser opens; null for a wildcard")
+
+
+class ProxiesOut(BaseModel):
+    proxies: list[ProxyOut]
+    addresses: list[str] = Field(description="where the VM's domains may lead")
+    web_num: int | None = Field(description="how many the VM may have; null: any number")
+    reason: str | None = Field(description="why this host has no domains; null: it has")
+
+
+class RemovedProxyOut(BaseModel):
+    id: int
+    problem: str | None = Field(description="why it is still served on the host; it goes by itself")
+
+
 class ReportOut(BaseModel):
     accepted: bool
+
+
+class HolderOut(BaseModel):
+    """An address that a VM was given."""
+
+    ip_address: str
+    vm_uuid: str
+    interface: str
+    seen: bool = Field(description="the guest has it")
+
+
+class PoolOut(BaseModel):
+    """Addresses that VMs are given from. A count is null where IPv6 makes it larger than programs' integers."""
+
+    id: int | None = Field(description="of a bridge's pool; null: a NAT network's own subnet")
+    subnet: str = Field(examples=["203.0.113.0/24"])
+    gateway: str
+    dns: list[str]
+    ranges: list[list[str]] = Field(description="[first, last] pairs; none: all of the subnet")
+    reserved: list[list[str]] = Field(description="[first, last] pairs; a NAT network has its own list")
+    total_count: int | None = Field(description="without the gateway", examples=[253])
+    given_count: int
+    reserved_count: int | None
+    free_count: int | None
+    addresses: list[HolderOut]
+
+
+class NetworkOut(BaseModel):
+    name: str
+    mode: str = Field(description="nat, bridge")
+    bridge: str = Field(description="empty: the host does not have this network any more")
+    reserved: list[list[str]] = Field(description="[first, last] pairs of a NAT network that no VM is given")
+    pools: list[PoolOut]
+
+
+class NetworksOut(BaseModel):
+    networks: list[NetworkOut]
+    notes: list[str] = Field(description="what the change means for VMs, if anything")

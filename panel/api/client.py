@@ -17,11 +17,12 @@ from panel.engines.types import NicMode, VmChange
 from panel.errors import InvalidInput, PanelError
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
-from panel.models import Task, TaskStatus
+from panel.models import Host, Task, TaskStatus
 from panel.security import Actor, Permission
 from panel.services.consoles import LIFETIMES, Purpose
 from panel.services.specs import NicRequest
 from panel.services.texts import unpack
+from panel.services.traffic import totals
 from panel.services.vms import VmRequest
 
 WAIT_QUICK = 15.0  # seconds that short actions are waited for, unless ?wait= says otherwise
@@ -40,19 +41,23 @@ def _register_reads(api: Blueprint) -> None:
         """虚拟机列表: all VMs of a host, as last seen."""
         actor.require(Permission.VIEW)
         host = await web.services().hosts.get(hs_name)
-        return answers.VmsOut(vms=[vm_out(vm, host.name) for vm in await web.services().vms.on_host(host)])
+        vms = await web.services().vms.on_host(host)
+        used = await totals([vm.id for vm in vms])
+        return answers.VmsOut(vms=[vm_out(vm, host.name, used.get(vm.id, 0)) for vm in vms])
 
     @endpoint(api, "GET", "/client/detail/<hs_name>/<vm_uuid>", answer=answers.VmOut)
     async def get_vm(actor: Actor, hs_name: str, vm_uuid: str) -> answers.VmOut:
         """虚拟机详情: one VM, as last seen."""
         actor.require(Permission.VIEW)
-        return vm_out(await web.services().vms.get(hs_name, vm_uuid), hs_name)
+        vm = await web.services().vms.get(hs_name, vm_uuid)
+        return vm_out(vm, hs_name, (await totals([vm.id])).get(vm.id, 0))
 
     @endpoint(api, "GET", "/client/status/<hs_name>/<vm_uuid>", answer=answers.VmStatusOut)
     async def vm_status(actor: Actor, hs_name: str, vm_uuid: str) -> answers.VmStatusOut:
         """虚拟机状态: state and load, with the time they were seen."""
         actor.require(Permission.VIEW)
-        return vm_status_out(await web.services().vms.get(hs_name, vm_uuid))
+        vm = await web.services().vms.get(hs_name, vm_uuid)
+        return vm_status_out(vm, (await totals([vm.id])).get(vm.id, 0))
 
     @endpoint(api, "GET", "/client/remote/<hs_name>/<vm_uuid>", answer=answers.RemoteOut)
     async def open_console(actor: Actor, hs_name: str, vm_uuid: str) -> dict[str, Any]:
@@ -70,7 +75,7 @@ def _register_writes(api: Blueprint) -> None:
     async def create_vm(actor: Actor, hs_name: str, body: wire.NewVmBody, query: wire.WaitQuery) -> answers.ActedOut:
         """创建虚拟机: answers at once with the task; ``?wait=SECONDS`` waits for its end."""
         host = await web.services().hosts.get(hs_name)
-        _vm, task = await web.services().vms.create(actor, host, _vm_request(body))
+        _vm, task = await web.services().vms.create(actor, host, _vm_request(body, host))
         return await _await(task, query.wait or 0.0)
 
     @endpoint(
@@ -83,7 +88,7 @@ def _register_writes(api: Blueprint) -> None:
         """修改虚拟机: name, CPU, memory, and a larger disk. ``result`` says what holds now and what at the next start."""
         vm = await web.services().vms.get(hs_name, vm_uuid)
         change = VmChange(body.vm_name, body.cpu_num, body.memory_mib, body.disk_gib)
-        notes = (*_unknown(body), *_unlimited(body))
+        notes = (*_unknown(body), *_unlimited(body, vm.host))
         return await _await(
             await web.services().vms.update(actor, vm, change, limits=body.limits(), notes=notes), _wait(query)
         )
@@ -132,7 +137,7 @@ def _register_actions(api: Blueprint) -> None:
     async def report_status(body: wire.ReportBody, query: wire.NicQuery) -> dict[str, Any]:
         """上报状态: a guest reports its own numbers. No authentication: nothing else is believed, nothing is told."""
         values = body.model_dump() | (body.model_extra or {})
-        await web.services().guests.report(body.vm_uuid, query.nic, values)
+        await web.services().guests.report(body.vm_uuid, query.nic, values, web.client_address())
         return {"accepted": True}
 
     endpoint(
@@ -142,7 +147,7 @@ def _register_actions(api: Blueprint) -> None:
     )(report_status)  # fmt: skip
 
 
-def _vm_request(body: wire.NewVmBody) -> VmRequest:
+def _vm_request(body: wire.NewVmBody, host: Host) -> VmRequest:
     if body.memory_mib is None:
         raise InvalidInput(_("{field} is missing."), field="ram_num")
     if body.disk_gib is None:
@@ -152,12 +157,8 @@ def _vm_request(body: wire.NewVmBody) -> VmRequest:
     for name, nic in body.nic_all.items():
         mode = NicMode(nic.net_mode or nic.nic_type or NicMode.NAT)
         nics.append(NicRequest(name, mode, nic.mac_addr, nic.ip4_addr.strip(), nic.ip6_addr.strip()))
-        for field in ("ip4_addr", "ip6_addr"):
-            if getattr(nic, field) and mode is NicMode.BRIDGE:
-                text = _("{name} asks for address {address}: on a bridge the network decides, so it may get another.")
-                notes.append(Text(text, {"name": name, "address": getattr(nic, field)}))
         notes += _unknown(nic, f"nic_all.{name}.")
-    notes += _unlimited(body)
+    notes += _unlimited(body, host)
     name = body.vm_uuid or f"vm-{secrets.token_hex(4)}"
     return VmRequest(
         name=name,
@@ -178,9 +179,11 @@ def _unknown(body: wire.Body, where: str = "") -> list[Text]:
     return [Text(_("Field {name} is not known and was ignored."), {"name": where + name}) for name in body.unknown()]
 
 
-def _unlimited(body: wire.VmSizes) -> list[Text]:
+def _unlimited(body: wire.VmSizes, host: Host) -> list[Text]:
+    """Limits that nothing holds: rates and traffic on a host whose traffic the panel does not carry."""
     text = _("{name} is kept, but does not limit anything yet.")
-    return [Text(text, {"name": name}) for name, value in body.limits().items() if value and name != "nat_num"]
+    idle = () if web.services().gateways.why_not(host) is None else ("speed_u", "speed_d", "flu_num")
+    return [Text(text, {"name": name}) for name, value in body.limits().items() if value and name in idle]
 
 
 def _wait(query: wire.WaitQuery) -> float:

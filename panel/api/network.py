@@ -58,7 +58,7 @@ def _register_forwards(api: Blueprint) -> None:
     ) -> answers.RemovedForwardOut:
         """删除NAT规则: by its position in the list as last read."""
         vm = await web.services().vms.get(hs_name, vm_uuid)
-        index = _position(rule_index, "rule_index")
+        index = position(rule_index, "rule_index")
         forward, problem = await web.services().forwards.remove(actor, vm, index, query.id)
         return answers.RemovedForwardOut(id=forward.id, problem=problem.translate() if problem else None)
 
@@ -91,7 +91,7 @@ def _register_addresses(api: Blueprint) -> None:
     ) -> answers.RemovedAddressOut:
         """删除IP地址: by its position in the list as last read."""
         vm = await web.services().vms.get(hs_name, vm_uuid)
-        removed = await web.services().addresses.remove(actor, vm, _position(ip_index, "ip_index"), query.id)
+        removed = await web.services().addresses.remove(actor, vm, position(ip_index, "ip_index"), query.id)
         return answers.RemovedAddressOut(id=removed.id, ip_address=removed.ip)
 
 
@@ -121,7 +121,8 @@ def _forward_request(body: wire.NewForwardBody) -> ForwardRequest:
     )
 
 
-def _position(text: str, field: str) -> int:
+def position(text: str, field: str) -> int:
+    """A position of a path. ``InvalidInput`` names the field."""
     if not text.isascii() or not text.isdigit() or len(text) > 9:
         raise InvalidInput(_("{field} must be a position in the list, from 0."), field=field)
     return int(text)

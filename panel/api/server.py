@@ -13,7 +13,7 @@ from panel.api.routing import endpoint
 from panel.api.views import host_out, host_status_out
 from panel.errors import InvalidInput
 from panel.i18n import gettext_noop as _
-from panel.models import Host, Vm
+from panel.models import AtLimit, Host, Vm
 from panel.security import Actor, Permission
 from panel.services.hosts import HostRequest
 
@@ -101,5 +101,10 @@ def _request(body: wire.HostBody) -> HostRequest:
         launch_path=body.launch_path,
         ports_start=body.ports_start,
         ports_close=body.ports_close,
+        outside=body.outside,
+        report_only=body.report_only,
+        strict_reports=body.strict_reports,
+        at_limit=AtLimit(body.at_limit) if body.at_limit else None,
+        at_limit_mbit=body.at_limit_mbit,
         options=options,
     )

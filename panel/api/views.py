@@ -18,6 +18,7 @@ from panel.api.answers import (
 from panel.api.wire import ENGINE_NAMES
 from panel.models import Host, Nic, Task, TaskLine, Vm
 from panel.services.texts import unpack
+from panel.services.traffic import GIB
 
 
 def told(stored: dict[str, Any] | None) -> str | None:
@@ -38,6 +39,11 @@ def host_out(host: Host, vm_count: int) -> HostOut:
         launch_path=host.launch_path,
         ports_start=host.ports_start,
         ports_close=host.ports_close,
+        outside=host.outside,
+        report_only=host.report_only,
+        strict_reports=host.strict_reports,
+        at_limit=host.at_limit,
+        at_limit_mbit=host.at_limit_mbit,
         options=host.options,
         enabled=host.enabled,
         health=host.health,
@@ -67,8 +73,8 @@ def host_status_out(host: Host) -> HostStatusOut:
     )
 
 
-def vm_out(vm: Vm, host_name: str) -> VmOut:
-    """A VM with its interfaces (``nics__given`` must be fetched)."""
+def vm_out(vm: Vm, host_name: str, used_bytes: int) -> VmOut:
+    """A VM with its interfaces (``nics__given`` must be fetched). ``used_bytes``: its traffic of this month."""
     return VmOut(
         vm_uuid=vm.name,
         vm_name=vm.title or vm.name,
@@ -93,12 +99,17 @@ def vm_out(vm: Vm, host_name: str) -> VmOut:
         creating=vm.creating,
         managed=vm.managed,
         pending=vm.pending,
+        speed_u=vm.limits.get("speed_u", 0),
+        speed_d=vm.limits.get("speed_d", 0),
+        flu_num=vm.limits.get("flu_num", 0),
+        flu_usage=_gib(used_bytes),
+        at_limit=vm.at_limit,
         created_at=vm.created_at,
     )
 
 
-def vm_status_out(vm: Vm) -> VmStatusOut:
-    """A VM's state and load, as last seen."""
+def vm_status_out(vm: Vm, used_bytes: int) -> VmStatusOut:
+    """A VM's state and load, as last seen. ``used_bytes``: its traffic of this month."""
     return VmStatusOut(
         vm_uuid=vm.name,
         state=vm.state,
@@ -111,6 +122,8 @@ def vm_status_out(vm: Vm) -> VmStatusOut:
         mem_total=vm.memory_mib,
         hdd_total=vm.disk_gib,
         rates=vm.rates,
+        flu_usage=_gib(used_bytes),
+        at_limit=vm.at_limit,
         guest_report=vm.report,
         guest_report_at=vm.report_at,
     )
@@ -141,6 +154,10 @@ def task_out(task: Task, lines: list[TaskLine] | None = None) -> TaskOut:
 def acted_out(task: Task) -> ActedOut:
     """What was begun."""
     return ActedOut(task_id=task.id, status=task.status, vm_uuid=task.vm_name or None, result=task.result)
+
+
+def _gib(size_bytes: int) -> float:
+    return round(size_bytes / GIB, 6)
 
 
 def _given(nic: Nic) -> list[str]:

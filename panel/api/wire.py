@@ -105,6 +105,10 @@ class PageQuery(Query):
     limit: int = Field(50, ge=1, le=500)
 
 
+class MetricsQuery(Query):
+    range: Literal["1h", "24h", "7d", "90d"] = Field("1h", description="points of 10 s, 1 min, 15 min, 15 min")
+
+
 class LogQuery(PageQuery):
     level: Literal["", "info", "warning", "error"] = ""
     action: str = Field("", max_length=48)
@@ -138,6 +142,15 @@ class HostBody(Body):
     engine_type: str | None = Field(None, max_length=32, examples=["QEMUServer"])
     ports_start: Whole | None = Field(None, description="first of the external ports that forwards are given from")
     ports_close: Whole | None = Field(None, description="the last of them")
+    outside: str | None = Field(
+        None, max_length=255, description="what people type to reach it: an address or a name; empty: its own address"
+    )
+    report_only: bool | None = Field(None, description="drift of its network rules is told, not put right")
+    strict_reports: bool | None = Field(None, description="guests report from their own addresses only")
+    at_limit: Literal["slow", "cut"] | None = Field(
+        None, description="what happens to a VM whose traffic of the month is used up"
+    )
+    at_limit_mbit: Whole | None = Field(None, description="Mbit/s that slow leaves")
 
 
 class NewHostBody(HostBody):
@@ -170,7 +183,7 @@ class VmSizes(Body):
     hdd_num: Whole | None = Field(None, description="GiB (MiB beside mem_num)", examples=[50])
     speed_u: Whole | None = Field(None, description="Mbit/s, 0: no limit")
     speed_d: Whole | None = Field(None, description="Mbit/s, 0: no limit")
-    flu_num: Whole | None = Field(None, description="traffic a month")
+    flu_num: Whole | None = Field(None, description="GiB of traffic a month, both directions together, 0: no limit")
     nat_num: Whole | None = Field(None, description="how many port forwards it may have")
     web_num: Whole | None = Field(None, description="how many domains it may have")
 
@@ -240,6 +253,17 @@ class NewAddressBody(Body):
     gateway: str = Field("", max_length=64, description="checked against the network's", examples=["192.168.1.1"])
 
 
+class NewProxyBody(Body):
+    """A domain that leads to a port of the VM, where plain HTTP is spoken."""
+
+    domain: str = Field(max_length=1024, description="may be IDN, and may begin with *.", examples=["example.com"])
+    target_port: Port0 = Field(examples=[80])
+    ssl_enabled: bool = Field(False, description="https, and http is redirected there", examples=[False])
+    target_ip: str = Field("", max_length=64, description="the VM's own; empty: filled in")
+    certificate: str = Field("", max_length=65536, description="a chain in PEM, used in place of an issued one")
+    private_key: str = Field("", max_length=32768, description="its key in PEM; stored encrypted, never given out")
+
+
 class ReportBody(Body):
     vm_uuid: str = Field("", max_length=64, examples=["vm-001"])
     cpu_usage: float | None = Field(None, examples=[45.2])
@@ -249,3 +273,26 @@ class ReportBody(Body):
 
 class NicQuery(Query):
     nic: str = Field("", max_length=17, description="a MAC address of the VM")
+
+
+Pair = Annotated[list[Annotated[str, Field(max_length=64)]], Field(min_length=2, max_length=2)]
+
+
+class ReservedBody(Body):
+    reserved: list[Pair] = Field(
+        description="[first, last] pairs; none: nothing is reserved", examples=[[["10.77.0.200", "10.77.0.254"]]]
+    )
+
+
+class PoolBody(Body):
+    """Addresses of a bridge."""
+
+    subnet: str = Field(max_length=64, examples=["203.0.113.0/24"])
+    gateway: str = Field("", max_length=64, examples=["203.0.113.1"])
+    dns: list[Annotated[str, Field(max_length=64)]] = Field(default_factory=list, examples=[["203.0.113.1"]])
+    ranges: list[Pair] = Field(
+        default_factory=list,
+        description="[first, last] pairs that VMs are given from; none: all of the subnet",
+        examples=[[["203.0.113.10", "203.0.113.99"]]],
+    )
+    reserved: list[Pair] = Field(default_factory=list, description="[first, last] pairs that no VM is given")

@@ -2,6 +2,7 @@
 
 from panel.models.access import ConsoleTicket, LoginFailure, Session, Setting
 from panel.models.host import AtLimit, Host, HostImage
+from panel.models.metrics import HostMetrics, VmMetrics
 from panel.models.network import Address, Forward, ForwardPort, Network, Pool, RuleState
 from panel.models.proxy import Certificate, CertificateState, Proxy
 from panel.models.task import LogEntry, Task, TaskLine, TaskStatus
@@ -18,6 +19,7 @@ __all__ = [
     "ForwardPort",
     "Host",
     "HostImage",
+    "HostMetrics",
     "LogEntry",
     "LoginFailure",
     "Network",
@@ -33,4 +35,5 @@ __all__ = [
     "Traffic",
     "TrafficMark",
     "Vm",
+    "VmMetrics",
 ]

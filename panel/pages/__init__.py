@@ -1,6 +1,22 @@
 """HTML: the panel's areas, for people. Every page works without JavaScript; with it, parts of it are replaced."""
 
-from panel.pages import auth, create, dashboard, filters, hosts, live, logs, network, settings, tasks, vms
+from panel.pages import (
+    auth,
+    create,
+    dashboard,
+    filters,
+    hosts,
+    live,
+    logs,
+    network,
+    networks,
+    proxies,
+    publications,
+    published,
+    settings,
+    tasks,
+    vms,
+)
 from panel.pages.shared import blueprint
 
 __all__ = [
@@ -13,6 +29,10 @@ __all__ = [
     "live",
     "logs",
     "network",
+    "networks",
+    "proxies",
+    "publications",
+    "published",
     "settings",
     "tasks",
     "vms",

@@ -9,6 +9,7 @@ from babel.numbers import format_decimal
 
 from panel import web
 from panel.i18n import Text, gettext, locale
+from panel.i18n import gettext_noop as _
 from panel.pages import words
 from panel.services.clock import now
 
@@ -54,6 +55,12 @@ def rate(value: float | None) -> str:
 def number(value: float | None) -> str:
     """A plain number."""
     return NOTHING if value is None else decimal(value)
+
+
+@web.add_filter
+def plenty(value: int) -> str:
+    """A number that may be too large to mean anything."""
+    return decimal(value, 0) if value < 10_000_000 else gettext(_("plenty"))
 
 
 @web.add_filter

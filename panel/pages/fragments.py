@@ -10,7 +10,10 @@ from tortoise.expressions import Q
 
 from panel import i18n, web
 from panel.models import Host, Task, TaskLine, Vm
+from panel.pages.network import address_reason, forward_rows
 from panel.pages.numbers import overview
+from panel.pages.proxies import domain_rows
+from panel.pages.published import published_of
 from panel.pages.rows import host_rows, host_tasks, task_rows, vm_rows_by_id, vm_tasks
 from panel.pages.topics import Topics
 from panel.services.tasks import LIVING
@@ -21,6 +24,9 @@ SLACK = timedelta(seconds=2)  # between the reading of a page and the time in it
 
 VMS = "partials/vms/row.html"
 VM = "partials/vms/vm.html"
+NETWORK = "partials/vms/network.html"
+DOMAINS = "partials/vms/domains.html"
+PUBLISHED = "partials/vms/published.html"
 HOSTS = "partials/hosts/row.html"
 HOST = "partials/hosts/host.html"
 TASKS = "partials/tasks/row.html"
@@ -85,10 +91,23 @@ class Fragments:
                 self._partial(VM, "vm_overview", row, True),
                 self._partial(TASKS, "task_table", "vm-tasks", tasks, True),
             ]
+            if self._topics.network:
+                made += await self._vm_network(row.vm)
+            else:
+                made.append(self._partial(PUBLISHED, "vm_published", row.vm, await published_of(row.vm), True))
         for vm_id in set(ids) - {row.vm.id for row in rows}:
             last = await Task.filter(vm_id=vm_id).order_by("-created_at").first()
             made.append(self._partial(VM, "vm_gone", vm_id, last, True))
         return made
+
+    async def _vm_network(self, vm: Vm) -> list[str]:
+        """The lists of the network tab. Its forms stay as they are: somebody may be typing."""
+        addresses = await web.services().addresses.rows(vm)
+        return [
+            self._partial(NETWORK, "vm_forwards", vm, await forward_rows(vm), True),
+            self._partial(DOMAINS, "vm_domains", vm, await domain_rows(vm), True),
+            self._partial(NETWORK, "vm_addresses", vm, addresses, address_reason(vm.host), True),
+        ]
 
     async def _seen(self, host_ids: list[int]) -> list[str]:
         shown = {*self._topics.vms, *([self._topics.vm] if self._topics.vm else [])}

@@ -10,11 +10,18 @@ from panel.engines.registry import engine_class
 from panel.engines.types import EngineKind, HostField
 from panel.i18n import gettext
 from panel.i18n import gettext_noop as _
-from panel.models import Host
+from panel.models import AtLimit, Host
 from panel.pages.forms import Form
-from panel.services.hosts import COLUMNS, HostRequest
+from panel.services.hosts import COLUMNS, NETWORK, HostRequest
 
 SECRET = "server_pass"  # noqa: S105 - the name of a field
+NETWORK_LABELS = {
+    "ports_start": _("First port"),
+    "ports_close": _("Last port"),
+    "outside": _("Outside address"),
+    "at_limit": _("When its traffic is used up"),
+    "at_limit_mbit": _("Slowed to"),
+}
 
 
 class EngineForm(Form):
@@ -47,6 +54,30 @@ class EngineForm(Form):
         columns: dict[str, Any] = {column: values.pop(wire) for wire, column in COLUMNS.items() if wire in values}
         secret = values.pop(SECRET, "") or None
         return HostRequest(engine=self.kind, secret=secret, options=values, **columns)
+
+
+class NetworkForm(Form):
+    """A host's network settings, as typed."""
+
+    def __init__(self, host: Host, given: Mapping[str, str] | None = None) -> None:
+        held = {name: getattr(host, name) for name in NETWORK}
+        for name in ("report_only", "strict_reports"):
+            held[name] = "1" if held[name] else ""
+        labels = {name: gettext(label) for name, label in NETWORK_LABELS.items()}
+        super().__init__(given, held, labels)
+
+    def request(self) -> HostRequest:
+        """What the form asks for."""
+        at_limit = self.choice("at_limit", list(AtLimit))
+        return HostRequest(
+            ports_start=self.integer("ports_start"),
+            ports_close=self.integer("ports_close"),
+            outside=self.text("outside"),
+            report_only=self.checked("report_only"),
+            strict_reports=self.checked("strict_reports"),
+            at_limit=AtLimit(at_limit) if at_limit in set(AtLimit) else None,
+            at_limit_mbit=self.integer("at_limit_mbit"),
+        )
 
 
 def _held(item: HostField, host: Host | None) -> str:

@@ -13,14 +13,16 @@ from panel.i18n import gettext
 from panel.i18n import gettext_noop as _
 from panel.models import Host, HostImage, Vm
 from panel.pages.forms import Form
-from panel.pages.hostforms import EngineForm
+from panel.pages.hostforms import EngineForm, NetworkForm
 from panel.pages.lists import SIZES, listing
 from panel.pages.rows import host_rows, host_tasks, vm_rows
 from panel.pages.shared import done, form_data, get, page, post
 from panel.pages.topics import live_url
+from panel.pages.usage import usage_of_host
 from panel.pages.words import say
 from panel.security import Actor
 from panel.services.engines import capabilities
+from panel.services.hosts import NETWORK
 
 SORTS = {
     "name": ("name",),
@@ -28,7 +30,13 @@ SORTS = {
     "health": ("health", "name"),
     "seen": ("seen_at", "name"),
 }
-TABS = {"overview": _("Overview"), "images": _("Images"), "tasks": _("Tasks"), "settings": _("Settings")}
+TABS = {
+    "overview": _("Overview"),
+    "networks": _("Networks"),
+    "images": _("Images"),
+    "tasks": _("Tasks"),
+    "settings": _("Settings"),
+}
 VMS_SHOWN = 25
 
 
@@ -54,16 +62,23 @@ async def hosts_page(_actor: Actor) -> Response:
 
 @get("/hosts/<host>", "host")
 async def host_page(_actor: Actor, host: str) -> Response:
-    """One host: health, capacity and VMs; images; tasks; settings."""
+    """One host: health, capacity and VMs; networks; images; tasks; settings."""
     tab = request.args.get("tab", "overview")
-    return await _host_page(await web.services().hosts.get(host), tab if tab in TABS else "overview")
+    return await host_page_with(await web.services().hosts.get(host), tab if tab in TABS else "overview")
 
 
-async def _host_page(host: Host, tab: str, *, status: int = 200, **changed: Any) -> Response:
+async def host_page_with(host: Host, tab: str, *, status: int = 200, **changed: Any) -> Response:
+    """The same, with a form in it that was filled in wrongly, or what came of it."""
+    from panel.pages import networks  # which posts back to this page
+
     vms = Vm.filter(host_id=host.id).order_by("title", "name").limit(VMS_SHOWN)
     rows = await vm_rows(await vms.prefetch_related("host", "nics")) if tab == "overview" else []
     form = EngineForm(host.engine, host=host)
-    values: dict[str, Any] = {"form": form, "delete": Form(None), "tested": None, "flashes": []} | changed
+    values: dict[str, Any] = {"form": form, "delete": Form(None), "tested": None, "flashes": []}
+    values["network_form"] = NetworkForm(host)
+    if tab == networks.TAB:
+        values |= await networks.networks_context(host, request.args if request.method == "GET" else {})
+    values |= changed
     scan = capabilities(host.engine).why_not("scan")
     disabled = None if host.enabled else say(_("Host {name} is disabled. Enable it first."), name=host.name)
     return await page(
@@ -76,6 +91,7 @@ async def _host_page(host: Host, tab: str, *, status: int = 200, **changed: Any)
         vms=rows,
         images=await HostImage.filter(host_id=host.id) if tab == "images" else [],
         tasks=await host_tasks(host.id) if tab == "tasks" else [],
+        usage=await usage_of_host(host) if tab == "overview" else None,
         scan_reason=say(scan) if scan else disabled,
         create_reason=disabled,
         live_url=live_url(host=host.id, vms=[row.vm.id for row in rows]),
@@ -151,16 +167,32 @@ async def host_update(actor: Actor, host: str) -> Response:
     row = await web.services().hosts.get(host)
     form = EngineForm(row.engine, host=row, given=await form_data())
     if form.errors:
-        return await _host_page(row, "settings", status=_status(), form=form)
+        return await host_page_with(row, "settings", status=_status(), form=form)
     try:
         if form.checked("test"):
             tested = await web.services().hosts.test(actor, host, form.request())
-            return await _host_page(row, "settings", form=form, tested=tested)
+            return await host_page_with(row, "settings", form=form, tested=tested)
         await web.services().hosts.update(actor, host, form.request())
     except PanelError as error:
         form.take(error, form.names)
-        return await _host_page(row, "settings", status=_status(), form=form)
+        return await host_page_with(row, "settings", status=_status(), form=form)
     return done(settings_path(host), say(_("Changed the settings of {name}."), name=host))
+
+
+@post("/hosts/<host>/network", "host_network", settings_path)
+async def host_network(actor: Actor, host: str) -> Response:
+    """Change the settings of the host's network. Needs no connection."""
+    row = await web.services().hosts.get(host)
+    form = NetworkForm(row, await form_data())
+    wanted = form.request()
+    if not form.errors:
+        try:
+            await web.services().hosts.update(actor, host, wanted)
+        except PanelError as error:
+            form.take(error, NETWORK)
+        else:
+            return done(settings_path(host), say(_("Changed the settings of {name}."), name=host))
+    return await host_page_with(row, "settings", status=400, network_form=form)
 
 
 @post("/hosts/<host>/enable", "host_enable", host_path)
@@ -191,7 +223,7 @@ async def host_delete(actor: Actor, host: str) -> Response:
     form = Form(await form_data())
     if form.text("confirm") != row.name:
         form.fail("confirm", _("Type the name exactly as it is written above."))
-        return await _host_page(row, "settings", status=400, delete=form)
+        return await host_page_with(row, "settings", status=400, delete=form)
     count = await web.services().hosts.delete(actor, host)
     return done(
         web.url("pages.hosts"),

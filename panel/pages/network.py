@@ -15,31 +15,28 @@ from panel.i18n import gettext_noop as _
 from panel.models import Forward, Host, Network, Vm
 from panel.models.network import RuleState
 from panel.pages.forms import Form
+from panel.pages.proxies import domains_context
+from panel.pages.published import PublishedRow, row_of
 from panel.pages.shared import done, form_data, post
 from panel.pages.vms import vm_page_with
 from panel.pages.words import say
 from panel.security import Actor
 from panel.services.engines import capabilities
 from panel.services.forwards import ForwardRequest
+from panel.services.publications import of_forward
+from panel.services.traffic import usage
 
 FORWARD = ("protocol", "external_port", "internal_port", "internal_ip", "count")
 ADDRESS = ("interface", "ip_address")
-STATES = {RuleState.APPLYING: "pending", RuleState.APPLIED: "online", RuleState.FAILED: "failed"}
-WORDS = {
-    RuleState.APPLYING: _("being applied"),
-    RuleState.APPLIED: _("applied"),
-    RuleState.FAILED: _("not applied"),
-}
 
 
 @dataclass(frozen=True, slots=True)
 class ForwardRow:
-    """A forward as the page shows it. ``state`` is a name of the style sheet."""
+    """A forward as the page shows it."""
 
     forward: Forward
     index: int
-    state: str
-    word: str
+    shown: PublishedRow
 
 
 def network_path(host: str, vm: str) -> str:
@@ -47,20 +44,27 @@ def network_path(host: str, vm: str) -> str:
     return web.url("pages.vm", host=host, vm=vm, tab="network")
 
 
+async def forward_rows(vm: Vm) -> list[ForwardRow]:
+    """A VM's forwards."""
+    place = web.services().publications.outside(vm.host)
+    rows = await web.services().forwards.of_vm(vm)
+    return [ForwardRow(row, index, row_of(of_forward(row, vm, place))) for index, row in enumerate(rows)]
+
+
 async def network_context(vm: Vm) -> dict[str, Any]:
     """What the tab shows, but its forms."""
-    forwards = await web.services().forwards.of_vm(vm)
     own = await web.services().forwards.own_addresses(vm)
     return {
         "addresses": await web.services().addresses.rows(vm),
-        "forwards": [
-            ForwardRow(row, index, STATES[row.state], gettext(WORDS[row.state])) for index, row in enumerate(forwards)
-        ],
+        "forwards": await forward_rows(vm),
         "own_addresses": [("", gettext(_("The VM's own"))), *((text, text) for text in own)],
         "interfaces": [(nic.name, nic.name) for nic in vm.nics],
         "networks": await Network.filter(host_id=vm.host_id).exclude(subnet4=""),
         "forward_reason": _forward_reason(vm.host),
-        "address_reason": _address_reason(vm.host),
+        "address_reason": address_reason(vm.host),
+        "traffic": await usage(vm),
+        **await domains_context(vm),
+        "gateway_notices": web.services().gateways.notices(vm.host),
     }
 
 
@@ -79,7 +83,8 @@ def _forward_reason(host: Host) -> str | None:
     return gettext(reason) if reason else _disabled(host)
 
 
-def _address_reason(host: Host) -> str | None:
+def address_reason(host: Host) -> str | None:
+    """Why addresses of a host's VMs cannot be changed; None when they can."""
     reason = capabilities(host.engine).why_not("networks")
     return gettext(reason) if reason else _disabled(host)
 

@@ -80,6 +80,7 @@ class HostRow:
     cpu: int
     memory_mib: int
     disk_gib: float
+    notices: list[Text]  # of its gateway
 
     @property
     def load(self) -> dict[str, Any]:
@@ -189,6 +190,7 @@ def _host_row(host: Host, given: dict[str, Any], running: int) -> HostRow:
         cpu=int(given.get("cpu") or 0),
         memory_mib=int(given.get("memory") or 0),
         disk_gib=float(given.get("disk") or 0),
+        notices=web.services().gateways.notices(host),
     )
 
 

@@ -23,6 +23,7 @@ class Topics:
         vm / host / task: the one whose page this is.
         hosts: rows of hosts; tasks: rows of tasks; new_tasks: tasks that begin are put on top of the list.
         overview: the numbers of the dashboard.
+        network: of the VM's page, the lists of its network are shown.
         since: when the page was rendered.
     """
 
@@ -34,6 +35,7 @@ class Topics:
     tasks: bool = False
     new_tasks: bool = False
     overview: bool = False
+    network: bool = False
     since: datetime | None = None
 
 
@@ -45,7 +47,8 @@ def live_url(
     task: str | None = None,
     flags: Iterable[str] = (),
 ) -> str:
-    """The address of a page's event stream. ``flags``: ``hosts``, ``tasks``, ``new_tasks``, ``overview``."""
+    """The address of a page's event stream. ``flags``: ``hosts``, ``tasks``, ``new_tasks``, ``overview``,
+    ``network``."""
     words = list(flags)
     if rows := list(vms)[:MOST_ROWS]:
         words.append("vms:" + ".".join(map(str, rows)))
@@ -79,6 +82,7 @@ def parse_topics(text: str, since: str = "") -> Topics:
         tasks="tasks" in flags,
         new_tasks="new_tasks" in flags,
         overview="overview" in flags,
+        network="network" in flags,
         since=datetime.fromtimestamp(moment, UTC) if moment else None,
     )
 

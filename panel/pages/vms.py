@@ -15,9 +15,11 @@ from panel.i18n import gettext_noop as _
 from panel.models import Host, Nic, Vm
 from panel.pages.forms import Form
 from panel.pages.lists import SIZES, listing
+from panel.pages.published import published_of
 from panel.pages.rows import VmRow, vm_rows, vm_tasks
 from panel.pages.shared import came_from, done, form_data, get, page, post
 from panel.pages.topics import live_url
+from panel.pages.usage import usage_of_vm
 from panel.pages.words import FIELDS, SAID, STATES, say
 from panel.security import Actor
 from panel.services.engines import capabilities
@@ -107,6 +109,8 @@ async def vm_page_with(vm: Vm, tab: str, *, status: int = 200, **forms: Form) ->
         "password": Form(None, {"user": vm.user}),
         "delete": Form(None),
     }
+    if tab == "overview":
+        context["published"] = await published_of(vm)
     if tab == "network":
         context |= await network.network_context(vm)
         context |= {"forward": network.forward_form(), "address": network.address_form()}
@@ -118,8 +122,9 @@ async def vm_page_with(vm: Vm, tab: str, *, status: int = 200, **forms: Form) ->
         tab=tab,
         tabs=tabs,
         tasks=await vm_tasks(vm.id),
+        usage=await usage_of_vm(vm) if tab == "overview" else None,
         reasons=_reasons(row),
-        live_url=live_url(vm=vm.id),
+        live_url=live_url(vm=vm.id, flags=("network",) if tab == "network" else ()),
         **(context | forms),
     )
 

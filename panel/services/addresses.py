@@ -1,37 +1,46 @@
-"""Addresses: each network's pool, who was given what, and the DHCP reservations that bring them into the guests."""
+"""Addresses: who was given what, and how it gets into the guests: DHCP reservations, and the settings of a first boot."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from tortoise.exceptions import IntegrityError
 
 from panel.engines.base import Engine
-from panel.engines.types import NetworkInfo, NicMode
-from panel.errors import Conflict, InvalidInput, NotFound
+from panel.engines.types import NetworkInfo, NicMode, NicSpec, VmSpec
+from panel.errors import Conflict, NotFound
 from panel.events import EventBus, VmChanged
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
-from panel.models import Address, Forward, Host, Network, Nic, Vm
+from panel.models import Address, Forward, Host, Network, Nic, Pool, Proxy, Vm
 from panel.security import Actor, Permission
 from panel.services.audit import AuditLog
 from panel.services.engines import EnginePool, capabilities, limited
 from panel.services.gateways import GatewayService
+from panel.services.spaces import (
+    RESERVED,
+    Space,
+    check_given,
+    lowest,
+    space_with,
+    spaces_of,
+    that_fit,
+    version_of,
+)
 from panel.services.whole import whole
 
 TRIES = 64  # of others that take the address which we chose, before we give up
 COLUMNS = ("mode", "bridge", "subnet4", "gateway4", "subnet6", "gateway6", "forward_mode")
 
-Subnet = IPv4Network | IPv6Network
-
 
 @dataclass(frozen=True, slots=True)
 class AddressRow:
-    """An address as lists show it. ``by_dhcp``: the first of its family on its interface; ``seen``: the guest has it."""
+    """An address as lists show it. ``by_dhcp``: the network's DHCP gives it, as it does the first IPv4 address of an interface;
+    ``seen``: the guest has it."""
 
     address: Address
     netmask: str
@@ -66,7 +75,11 @@ class AddressService:
             elif any(getattr(row, column) != value for column, value in values.items()):
                 await row.update_from_dict(values).save(update_fields=list(values))
         for name, row in known.items():
-            if name not in seen and not await Address.exists(network_id=row.id):
+            if name in seen:
+                continue
+            if await Address.exists(network_id=row.id) or await Pool.exists(network_id=row.id):
+                await Network.filter(id=row.id).update(bridge="")  # kept, and not there
+            else:
                 await row.delete()
 
     async def network_of(self, host_id: int, nic: Nic) -> Network | None:
@@ -74,7 +87,9 @@ class AddressService:
         if nic.mode is None:
             return None
         networks = await Network.filter(host_id=host_id, mode=nic.mode)
-        return next((row for row in networks if row.name == nic.network), networks[0] if networks else None)
+        named = next((row for row in networks if row.name == nic.network), None)
+        there = next((row for row in networks if row.bridge), None)
+        return named or there or (networks[0] if networks else None)
 
     # -- reading -------------------------------------------------------------------------------------------------
 
@@ -86,46 +101,53 @@ class AddressService:
         """The same, as lists show them."""
         found: list[AddressRow] = []
         first: set[tuple[int, int]] = set()
-        for address in await self.of_vm(vm):
-            version = _version(address.ip, "")
-            subnet = subnet_of(address.network, version)
+        addresses = await self.of_vm(vm)
+        pools = await Pool.filter(network_id__in=[address.network_id for address in addresses])
+        for address in addresses:
+            space = space_with(spaces_of(address.network, pools), address.ip)
+            version = version_of(address.ip, "")
             key = (address.nic_id, version)
+            by_dhcp = key not in first and version == 4 and address.network.mode is NicMode.NAT
             has = {text.split("/")[0] for text in address.nic.addresses}
-            gateway = address.network.gateway4 if version == 4 else address.network.gateway6
-            mask = "" if subnet is None else str(subnet.netmask if version == 4 else subnet.prefixlen)
-            found.append(AddressRow(address, mask, gateway, key not in first, address.ip in has))
+            mask, gateway = (space.netmask, space.gateway) if space else ("", "")
+            found.append(AddressRow(address, mask, gateway, by_dhcp, address.ip in has))
             first.add(key)
         return found
 
     # -- giving --------------------------------------------------------------------------------------------------
 
     async def give_new(self, vm: Vm, wanted: Mapping[str, tuple[str, str]]) -> list[Text]:
-        """Give each NAT interface of a new VM its addresses: those in ``wanted`` (IPv4, IPv6 by interface), else free ones.
-        Returns notes for the task's log. The caller removes the VM when this raises."""
+        """Give each interface of a new VM its addresses: those in ``wanted`` (IPv4, IPv6 by interface), else free ones; on a
+        bridge where it has pools. Returns notes for the task's log. The caller removes the VM when this raises."""
         notes: list[Text] = []
         if capabilities(vm.host.engine).why_not("networks") is not None:
             return notes
-        for nic in await Nic.filter(vm_id=vm.id, mode=NicMode.NAT):
+        for nic in await Nic.filter(vm_id=vm.id, mode__isnull=False):
             network = await self.network_of(vm.host_id, nic)
-            ip4, ip6 = wanted.get(nic.name, ("", ""))
-            if network is None:
-                if ip4 or ip6:
+            spaces = await self._spaces(network) if network is not None else []
+            texts = wanted.get(nic.name, ("", ""))
+            if network is None and nic.mode is NicMode.NAT:
+                if any(texts):
                     raise Conflict(_("Host {host} has no NAT network that is known yet. Wait until it was looked at."),
                                    host=vm.host.name)  # fmt: skip
                 notes.append(Text(_("{name}: no network is known yet, so DHCP decides about its address."),
                                   {"name": nic.name}))  # fmt: skip
-                continue
-            for version, text, subnet in ((4, ip4, network.subnet4), (6, ip6, network.subnet6)):
-                if text or subnet:
-                    await self._give(network, nic, version, text, f"nic_all.{nic.name}.ip{version}_addr")
+            for version, text in zip((4, 6), texts, strict=True):
+                has = any(space.version == version for space in spaces)
+                if network is not None and (has or (text and nic.mode is NicMode.NAT)):
+                    await self._give(network, spaces, nic, version, text, f"nic_all.{nic.name}.ip{version}_addr")
+                elif text and nic.mode is NicMode.BRIDGE:
+                    notes.append(Text(
+                        _("{name} asks for address {address}: on a bridge the network decides, so it may get another."),
+                        {"name": nic.name, "address": text}))  # fmt: skip
         return notes
 
     @whole
     async def add(
         self, actor: Actor, vm: Vm, interface: str, ip: str = "", netmask: str = "", gateway: str = ""
     ) -> Address:
-        """Give an interface one more address; an empty ``ip`` takes a free one. DHCP brings the first of each family to the
-        guest; a further one is to be set up inside it.
+        """Give an interface one more address; an empty ``ip`` takes a free one (of the pool with that mask and gateway). DHCP
+        brings the first IPv4 address to a guest on a NAT network; others are to be set up inside it.
 
         Raises:
             InvalidInput: not an address, not of the network, or a mask or gateway that the network does not have.
@@ -136,14 +158,16 @@ class AddressService:
         nic = await Nic.get_or_none(vm_id=vm.id, name=interface[:64])
         if nic is None:
             raise NotFound(_("{field}: the VM has no interface {name}."), field="interface", name=interface[:64])
-        network = await self.network_of(vm.host_id, nic) if nic.mode is NicMode.NAT else None
-        if network is None:
+        network = await self.network_of(vm.host_id, nic)
+        spaces = await self._spaces(network) if network is not None else []
+        if network is None or not (spaces or network.mode is NicMode.NAT):
             raise Conflict(
                 _("{name} is on no network whose addresses the panel gives."), field="interface", name=nic.name
             )
-        version = _version(ip, "ip_address") if ip else 4
-        _check_fits(network, version, netmask, gateway)
-        address = await self._give(network, nic, version, ip, "ip_address")
+        usual = min((space.version for space in spaces), default=4)
+        version = version_of(ip, "ip_address") if ip else usual
+        fitting = that_fit(network.name, spaces, version, netmask, gateway)
+        address = await self._give(network, fitting, nic, version, ip, "ip_address")
         try:
             await self._reserve(self._pool.of(vm.host), nic, network)
         except BaseException:
@@ -160,7 +184,7 @@ class AddressService:
 
         Raises:
             NotFound: there is no such position.
-            Conflict: ``address_id`` is not what stands there, or a forward leads to it.
+            Conflict: ``address_id`` is not what stands there, or a forward or a domain leads to it.
         """
         actor.require(Permission.MANAGE)
         address = at_position(await self.of_vm(vm), index, address_id)
@@ -170,6 +194,11 @@ class AddressService:
                 _("The forward of {protocol} port {port} leads to {address}. Remove it first."),
                 protocol=forward.protocol, port=forward.external_start, address=address.ip,
             )  # fmt: skip
+        proxy = await Proxy.filter(vm_id=vm.id, target_ip=address.ip).first()
+        if proxy is not None:
+            raise Conflict(
+                _("The domain {domain} leads to {address}. Remove it first."), domain=proxy.domain, address=address.ip
+            )
         await address.delete()
         try:
             await self._reserve(self._pool.of(vm.host), address.nic, address.network)
@@ -185,25 +214,30 @@ class AddressService:
         self._events.publish(VmChanged(vm.id, vm.host_id))
         self._gateways.wake(vm.host_id)
 
-    async def _give(self, network: Network, nic: Nic, version: int, wanted: str, field: str) -> Address:
+    async def _spaces(self, network: Network) -> list[Space]:
+        return spaces_of(network, await Pool.filter(network_id=network.id))
+
+    async def _give(
+        self, network: Network, spaces: Sequence[Space], nic: Nic, version: int, wanted: str, field: str
+    ) -> Address:
         for _attempt in range(TRIES):
-            refused = await self._refused(network, nic)
-            text = wanted and check_given(network, version, wanted, refused, field)
+            refused = await self.refused(network, nic.vm_id)
+            text = wanted and check_given(network.name, spaces, version, wanted, refused, field)
             try:
-                ip = text or _lowest(network, version, refused)
+                ip = text or lowest(network.name, spaces, version, refused)
                 return await Address.create(network_id=network.id, nic_id=nic.id, ip=ip)
             except IntegrityError:  # another took it since we looked: the database gives it to one
                 await asyncio.sleep(0)
         raise Conflict(_("Too many ask for addresses of {network} at once. Try again."), network=network.name)
 
-    async def _refused(self, network: Network, nic: Nic) -> dict[str, Text]:
-        """Every address that is not to be had, and why."""
+    async def refused(self, network: Network, vm_id: int = 0) -> dict[str, Text]:
+        """Every single address of a network that is not to be had, and why; for a VM, what is seen on itself is."""
         refused: dict[str, Text] = {}
         for text in network.foreign:
-            refused[text] = Text(_("{field}: {address} is reserved."))
-        for gateway in (network.gateway4, network.gateway6):
+            refused[text] = Text(RESERVED)
+        for gateway in filter(None, (network.gateway4, network.gateway6)):
             refused[gateway] = Text(_("{field}: {address} is the network's gateway."))
-        others = await Nic.filter(vm__host_id=network.host_id).exclude(vm_id=nic.vm_id).values("addresses", "vm__name")
+        others = await Nic.filter(vm__host_id=network.host_id).exclude(vm_id=vm_id).values("addresses", "vm__name")
         for row in others:
             for seen in row["addresses"]:
                 refused[seen.split("/")[0]] = Text(
@@ -216,6 +250,12 @@ class AddressService:
 
     # -- the host ------------------------------------------------------------------------------------------------
 
+    async def placed(self, vm: Vm, spec: VmSpec) -> VmSpec:
+        """``spec`` with the addresses that its guest is told of at its first boot: all but those that DHCP brings."""
+        nics = {nic.mac: nic for nic in await Nic.filter(vm_id=vm.id).prefetch_related("given__network")}
+        pools = await Pool.filter(network__host_id=vm.host_id)
+        return replace(spec, nics=tuple(_placed(nic, nics.get(nic.mac), pools) for nic in spec.nics))
+
     async def reserve_all(self, vm: Vm, engine: Engine) -> None:
         """Make the DHCP reservations of a VM's interfaces, before it starts."""
         for nic in await Nic.filter(vm_id=vm.id):
@@ -225,15 +265,17 @@ class AddressService:
     async def unreserve_all(self, vm: Vm, engine: Engine) -> None:
         """Remove them, before the VM's rows go."""
         for nic in await Nic.filter(vm_id=vm.id):
-            for network in await Network.filter(addresses__nic_id=nic.id).distinct():
+            for network in await Network.filter(addresses__nic_id=nic.id, mode=NicMode.NAT).distinct():
                 await limited(engine.reserve(network.name, nic.mac, ()))
 
     async def _reserve(self, engine: Engine, nic: Nic, network: Network) -> None:
         """DHCP gives the first address of each family."""
+        if network.mode is not NicMode.NAT:
+            return
         rows = await Address.filter(nic_id=nic.id, network_id=network.id).order_by("id")
         first: dict[int, str] = {}
         for row in rows:
-            first.setdefault(_version(row.ip, ""), row.ip)
+            first.setdefault(version_of(row.ip, ""), row.ip)
         await limited(engine.reserve(network.name, nic.mac, tuple(first.values())))
 
 
@@ -246,87 +288,20 @@ def at_position(rows: Sequence[Address], index: int, row_id: int | None) -> Addr
     return rows[index]
 
 
-def check_given(network: Network, version: int, wanted: str, refused: Mapping[str, Text], field: str) -> str:
-    """The canonical form of an address that was asked for. ``InvalidInput`` or ``Conflict`` says why it cannot be."""
-    if _version(wanted, field) != version:
-        raise InvalidInput(_("{field} must be an IPv{version} address."), field=field, version=version)
-    address = ip_address(wanted)
-    subnet = subnet_of(network, version)
-    if subnet is None:
-        raise InvalidInput(_("{field}: network {network} has no IPv{version}."), field=field, network=network.name,
-                           version=version)  # fmt: skip
-    if address not in subnet or address in _ends(subnet):
-        raise InvalidInput(
-            _("{field}: {address} is not an address for a VM in {subnet}, the network of {network}."),
-            field=field, address=str(address), subnet=str(subnet), network=network.name,
-        )  # fmt: skip
-    why = refused.get(str(address)) or _held_back(network, str(address))
-    if why is not None:
-        raise Conflict(why.msgid, field=field, address=str(address), **why.params)
-    return str(address)
-
-
-def _lowest(network: Network, version: int, refused: Mapping[str, Text]) -> str:
-    subnet = subnet_of(network, version)
-    for text in _hosts(subnet) if subnet else ():
-        if text not in refused and _held_back(network, text) is None:
-            return text
-    raise Conflict(
-        _("No IPv{version} address of network {network} ({subnet}) is free."),
-        version=version, network=network.name, subnet=str(subnet),
-    )  # fmt: skip
-
-
-def _hosts(subnet: Subnet) -> Iterator[str]:
-    ends = _ends(subnet)
-    return (str(address) for address in subnet if address not in ends)
-
-
-def _ends(subnet: Subnet) -> frozenset[object]:
-    """What no machine can have: network and broadcast (IPv4), the subnet-router anycast address (IPv6, RFC 4291, 2.6.1)."""
-    if subnet.version == 6:
-        return frozenset({subnet.network_address})
-    return frozenset({subnet.network_address, subnet.broadcast_address})
-
-
-def subnet_of(network: Network, version: int) -> Subnet | None:
-    """The network's IPv4 or IPv6 subnet."""
-    text = network.subnet4 if version == 4 else network.subnet6
-    return ip_network(text) if text else None
-
-
-def _held_back(network: Network, text: str) -> Text | None:
-    address = ip_address(text)
-    for first, last in network.reserved:
-        low, high = ip_address(first), ip_address(last)
-        if low.version == address.version and int(low) <= int(address) <= int(high):
-            return Text(_("{field}: {address} is reserved."))
-    return None
-
-
-def _check_fits(network: Network, version: int, netmask: str, gateway: str) -> None:
-    subnet = subnet_of(network, version)
-    held = network.gateway4 if version == 4 else network.gateway6
-    if (
-        netmask
-        and subnet is not None
-        and netmask not in {str(subnet.netmask), str(subnet.prefixlen), f"/{subnet.prefixlen}"}
-    ):
-        raise InvalidInput(
-            _("{field}: network {network} has {has}."), field="netmask", network=network.name, has=str(subnet.netmask)
-        )
-    if gateway and subnet is not None and (_version(gateway, "gateway") != version or str(ip_address(gateway)) != held):
-        raise InvalidInput(_("{field}: network {network} has {has}."), field="gateway", network=network.name, has=held)
-
-
-def _version(text: str, field: str) -> int:
-    try:
-        address = ip_address(text)
-    except ValueError:
-        raise InvalidInput(_("{field} must be an IPv4 or IPv6 address."), field=field) from None
-    if getattr(address, "scope_id", None):
-        raise InvalidInput(_("{field} must be an IPv4 or IPv6 address."), field=field)
-    return address.version
+def _placed(spec: NicSpec, nic: Nic | None, pools: Sequence[Pool]) -> NicSpec:
+    addresses: list[str] = []
+    gateways: dict[int, str] = {}
+    dns: list[str] = []
+    given: Sequence[Address] = sorted(nic.given, key=lambda row: row.id) if nic else ()  # type: ignore[attr-defined]
+    for row in given:
+        space = space_with(spaces_of(row.network, pools), row.ip)
+        if space is None or (row.network.mode is NicMode.NAT and space.version == 4):
+            continue
+        addresses.append(f"{row.ip}/{space.subnet.prefixlen}")
+        if space.gateway:
+            gateways.setdefault(space.version, space.gateway)
+        dns += space.dns
+    return replace(spec, addresses=tuple(addresses), gateways=tuple(gateways.values()), dns=tuple(dict.fromkeys(dns)))
 
 
 def _columns(info: NetworkInfo, ours: Iterable[str]) -> dict[str, Any]:

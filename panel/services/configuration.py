@@ -1,4 +1,5 @@
-"""Saving and loading the configuration: hosts, VMs as wanted, and the token, as versioned JSON in the data folder.
+"""Saving and loading the configuration: hosts, networks, VMs as wanted with all that is published of them,
+certificates, and the token, as versioned JSON in the data folder (``panel.services.saved``).
 
 Saving is atomic (temporary file, fsync, rename). Loading checks everything first and changes all or nothing. It merges:
 what the file has is made so; what only the panel has stays (``docs/decisions/0006-loading-merges.md``). Secrets stay
@@ -10,96 +11,30 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import aiofiles
 import aiofiles.os
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 from tortoise.transactions import in_transaction
 
-from panel.engines.types import EngineKind, NicMode
 from panel.errors import ConfigError, Conflict, InvalidInput, NotFound
 from panel.events import EventBus, HostChanged
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
-from panel.models import Host, Nic, Setting, Task, Vm
+from panel.models import Host, Setting, Task, Vm
 from panel.security import Actor, Permission, SecretBox, same
 from panel.services.access import TOKEN_KEY, AccessService
 from panel.services.audit import AuditLog
-from panel.services.cleaning import LARGEST_DISK_GIB, LARGEST_INT
 from panel.services.engines import EnginePool
-from panel.services.names import IDENTIFIER, MAC
+from panel.services.gateways import GatewayService
 from panel.services.observer import Observer
+from panel.services.restore import apply_certificates, apply_host, saved_certificates, saved_hosts
+from panel.services.saved import VERSION, SavedConfiguration
 from panel.services.tasks import LIVING
 from panel.services.whole import whole
 
-VERSION: Literal[1] = 1
 LARGEST = 64 * 1024 * 1024  # bytes
 FILE = "configuration.json"
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class SavedNic(_Strict):
-    name: str = Field(pattern=f"^{IDENTIFIER.pattern}$", max_length=32)
-    mode: NicMode | None
-    mac: str = Field(pattern=f"^{MAC.pattern}$")
-    network: str = Field(max_length=64)
-
-
-class SavedVm(_Strict):
-    name: str = Field(pattern=f"^{IDENTIFIER.pattern}$")
-    ref: str = Field(min_length=1, max_length=128)
-    title: str = Field(max_length=200)
-    os_name: str = Field(max_length=200)
-    user: str = Field(max_length=64)
-    cpu_count: int = Field(ge=0, le=LARGEST_INT)
-    memory_mib: int = Field(ge=0, le=LARGEST_INT)
-    disk_gib: float = Field(ge=0, le=LARGEST_DISK_GIB)
-    limits: dict[str, int]
-    managed: bool
-    nics: list[SavedNic]
-
-
-class SavedHost(_Strict):
-    name: str = Field(pattern=f"^{IDENTIFIER.pattern}$")
-    engine: EngineKind
-    address: str = Field(max_length=255)
-    user: str = Field(max_length=128)
-    secret: str
-    disks_path: str = Field(max_length=512)
-    images_path: str = Field(max_length=512)
-    launch_path: str = Field(max_length=512)
-    options: dict[str, str]
-    enabled: bool
-    vms: list[SavedVm]
-
-    @model_validator(mode="after")
-    def _unique(self) -> SavedHost:
-        for key in ("name", "ref"):
-            values = [getattr(vm, key) for vm in self.vms]
-            if len(set(values)) != len(values):
-                raise ValueError(f"two VMs of host {self.name} have the same {key}")
-        for vm in self.vms:
-            names = [nic.name for nic in vm.nics]
-            if len(set(names)) != len(names):
-                raise ValueError(f"two interfaces of VM {vm.name} have the same name")
-        return self
-
-
-class SavedConfiguration(_Strict):
-    version: Literal[1]
-    token: str
-    hosts: list[SavedHost]
-
-    @model_validator(mode="after")
-    def _unique(self) -> SavedConfiguration:
-        names = [host.name for host in self.hosts]
-        if len(set(names)) != len(names):
-            raise ValueError("two hosts have the same name")
-        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +56,7 @@ class ConfigurationService:
         box: SecretBox,
         access: AccessService,
         pool: EnginePool,
+        gateways: GatewayService,
         observer: Observer,
         events: EventBus,
         audit: AuditLog,
@@ -129,6 +65,7 @@ class ConfigurationService:
         self._box = box
         self._access = access
         self._pool = pool
+        self._gateways = gateways
         self._observer = observer
         self._events = events
         self._audit = audit
@@ -137,10 +74,12 @@ class ConfigurationService:
         """Write everything to the file; the old file stays whole until the new one is."""
         actor.require(Permission.ADMIN)
         target = path or self.path
+        certificates, positions = await saved_certificates()
         saved = SavedConfiguration(
             version=VERSION,
             token=(await Setting.get(key=TOKEN_KEY)).value,
-            hosts=[_saved_host(host) for host in await Host.all().prefetch_related("vms__nics")],
+            certificates=certificates,
+            hosts=await saved_hosts(positions),
         )
         try:
             await _write(target, saved.model_dump_json(indent=2).encode())
@@ -157,7 +96,7 @@ class ConfigurationService:
         Raises:
             NotFound: there is no file.
             InvalidInput: it is not such a file, or its secrets were sealed with another key; says where.
-            Conflict: a task is at work.
+            Conflict: a task is at work, or another VM has an address, a port or a domain that the file gives away.
         """
         actor.require(Permission.ADMIN)
         saved = await self._read(path or self.path)
@@ -166,8 +105,9 @@ class ConfigurationService:
         before = await self._access.token()
         async with in_transaction():
             await Setting.filter(key=TOKEN_KEY).update(value=saved.token)
+            certificates = await apply_certificates(saved.certificates)
             for item in saved.hosts:
-                await _apply_host(item)
+                await apply_host(item, certificates)
         if not same(before, self._box.unseal(saved.token)):
             await self._access.end_logins(actor, before)
         named = {host.name for host in saved.hosts}
@@ -186,6 +126,7 @@ class ConfigurationService:
                 self._observer.add(host.id)
             else:
                 self._observer.remove(host.id)
+            self._gateways.wake(host.id)
             self._events.publish(HostChanged(host.id))
         return outcome
 
@@ -206,7 +147,7 @@ class ConfigurationService:
             where = ".".join(str(part) for part in first["loc"]) or "file"
             message = _("{path} is not a saved configuration: {where}: {reason}.")
             raise InvalidInput(message, field=where, path=path.name, where=where, reason=first["msg"]) from error
-        for sealed in [saved.token, *(host.secret for host in saved.hosts)]:
+        for sealed in saved.sealed:
             self._check_sealed(sealed)
         return saved
 
@@ -215,36 +156,6 @@ class ConfigurationService:
             self._box.unseal(sealed)
         except ConfigError as error:
             raise InvalidInput(_("A secret of the file was encrypted with another secret.key.")) from error
-
-
-def _saved_host(host: Host) -> SavedHost:
-    vms: list[Vm] = [vm for vm in host.vms if not vm.creating]  # type: ignore[attr-defined]
-    columns = {name: getattr(host, name) for name in SavedHost.model_fields if name != "vms"}
-    return SavedHost(**columns, vms=[_saved_vm(vm) for vm in vms])
-
-
-def _saved_vm(vm: Vm) -> SavedVm:
-    columns: dict[str, Any] = {name: getattr(vm, name) for name in SavedVm.model_fields if name != "nics"}
-    nics = [SavedNic(name=nic.name, mode=nic.mode, mac=nic.mac, network=nic.network) for nic in vm.nics]
-    return SavedVm(**columns, nics=nics)
-
-
-async def _apply_host(saved: SavedHost) -> None:
-    columns = saved.model_dump(exclude={"vms", "name"})
-    host, _made = await Host.update_or_create(name=saved.name, defaults=columns)
-    for item in saved.vms:
-        # a VM of the same hypervisor id under another name is the same VM: its name follows the file
-        await Vm.filter(host_id=host.id, ref=item.ref).exclude(name=item.name).delete()
-        values = item.model_dump(exclude={"nics", "name"})
-        vm, _made = await Vm.update_or_create(host=host, name=item.name, defaults=values)
-        # an interface that stays keeps its row: its addresses hang on that
-        kept = {nic.mac: nic for nic in await Nic.filter(vm=vm)}
-        named = {(nic.name, nic.mac) for nic in item.nics}
-        await Nic.filter(id__in=[nic.id for nic in kept.values() if (nic.name, nic.mac) not in named]).delete()
-        for nic in item.nics:
-            await Nic.update_or_create(
-                vm=vm, name=nic.name, mac=nic.mac, defaults=nic.model_dump(exclude={"name", "mac"})
-            )
 
 
 async def _write(path: Path, content: bytes) -> None:

@@ -17,8 +17,14 @@ from panel.services.gateways import GatewayService
 from panel.services.guests import GuestService
 from panel.services.hosts import HostService
 from panel.services.images import ImageService
+from panel.services.metrics import MetricsService
 from panel.services.observer import Observer
+from panel.services.pools import PoolService
 from panel.services.power import PowerService
+from panel.services.probes import ProbeService
+from panel.services.proxies import ProxyService
+from panel.services.publications import PublicationService
+from panel.services.sites import SiteService
 from panel.services.tasks import TaskService
 from panel.services.vms import VmService
 from panel.settings import Settings
@@ -44,5 +50,11 @@ class Services:
     images: ImageService
     gateways: GatewayService
     addresses: AddressService
+    pools: PoolService
     forwards: ForwardService
+    sites: SiteService
+    proxies: ProxyService
+    probes: ProbeService
+    publications: PublicationService
     configuration: ConfigurationService
+    metrics: MetricsService

@@ -17,7 +17,8 @@ from panel.i18n import gettext_noop as _
 from panel.models import Forward, ForwardPort, Host, Nic, Vm
 from panel.security import Actor, Permission
 from panel.services.audit import AuditLog
-from panel.services.gateways import Gateway, GatewayService
+from panel.services.gateways import GatewayService
+from panel.services.machines import Gateway
 from panel.services.whole import whole
 
 MOST_PORTS = 1000  # of one forward

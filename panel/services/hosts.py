@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Any
 
 from tortoise.exceptions import IntegrityError
@@ -15,11 +17,12 @@ from panel.events import EventBus, HostChanged, HostRemoved, VmRemoved
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 from panel.models import Host, Task, Vm
-from panel.models.host import HostHealth
+from panel.models.host import AtLimit, HostHealth
 from panel.security import Actor, Permission, SecretBox
 from panel.services.audit import AuditLog
 from panel.services.clock import now
 from panel.services.engines import EnginePool, limited
+from panel.services.gateways import GatewayService
 from panel.services.names import LONGEST, check_identifier
 from panel.services.observations import Observations
 from panel.services.observer import Observer
@@ -34,6 +37,19 @@ COLUMNS = {
     "images_path": "images_path",
     "launch_path": "launch_path",
 }
+NETWORK: dict[str, Any] = {  # what a host's network is like, and a new host's
+    "ports_start": 20000,
+    "ports_close": 29999,
+    "outside": "",
+    "report_only": False,
+    "strict_reports": False,
+    "at_limit": AtLimit.SLOW,
+    "at_limit_mbit": 1,
+}
+MOST_MBIT = 400_000
+HOST_NAME = re.compile(
+    r"(?=.{1,253}\Z)([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +58,10 @@ class HostRequest:
 
     Attributes:
         ports_start, ports_close: the external ports that forwards are given from.
+        outside: the address or name that people type to reach it; empty: its own address.
+        report_only: drift of its rules is told, not put right.
+        strict_reports: guests report from their own addresses only.
+        at_limit, at_limit_mbit: what happens to a VM whose traffic of the month is used up; Mbit/s that ``slow`` leaves it.
         options: the engine's own fields, by name.
     """
 
@@ -54,7 +74,18 @@ class HostRequest:
     launch_path: str | None = None
     ports_start: int | None = None
     ports_close: int | None = None
+    outside: str | None = None
+    report_only: bool | None = None
+    strict_reports: bool | None = None
+    at_limit: AtLimit | None = None
+    at_limit_mbit: int | None = None
     options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def network_only(self) -> bool:
+        """Whether nothing of the connection is touched."""
+        given = (self.secret, *(getattr(self, column) for column in COLUMNS.values()))
+        return not self.options and all(value is None for value in given)
 
 
 class HostService:
@@ -64,6 +95,7 @@ class HostService:
         self,
         box: SecretBox,
         pool: EnginePool,
+        gateways: GatewayService,
         observer: Observer,
         observations: Observations,
         events: EventBus,
@@ -73,6 +105,7 @@ class HostService:
         self.engines = engines
         self._box = box
         self._pool = pool
+        self._gateways = gateways
         self._observer = observer
         self._observations = observations
         self._events = events
@@ -121,13 +154,15 @@ class HostService:
 
     @whole
     async def update(self, actor: Actor, name: str, request: HostRequest) -> Host:
-        """Change a host; when it is enabled, only to settings that connect. Its engine cannot change."""
+        """Change a host; when it is enabled, only to settings that connect. Its engine cannot change. Settings of its network
+        alone need no connection."""
         actor.require(Permission.MANAGE)
         host = await self.get(name)
         if request.engine not in {None, host.engine}:
             raise InvalidInput(_("The engine of a host cannot change. Add it as a new host."), field="engine_type")
         wanted = self._row(host, name, request)
-        if host.enabled:
+        wanted.version = host.version
+        if host.enabled and not request.network_only:
             wanted.version = (await self._probe(wanted)).version
         columns = [
             "address",
@@ -136,16 +171,17 @@ class HostService:
             "disks_path",
             "images_path",
             "launch_path",
-            "ports_start",
-            "ports_close",
+            *NETWORK,
             "options",
             "version",
         ]
         await Host.filter(id=host.id).update(**{column: getattr(wanted, column) for column in columns})
         await self._audit.write(actor, "host.update", "host", name, Text(_("Changed the host's settings.")))
-        await self._pool.forget(host.id)
-        if host.enabled:
-            self._observer.add(host.id)
+        if not request.network_only:
+            await self._pool.forget(host.id)
+            if host.enabled:
+                self._observer.add(host.id)
+        self._gateways.wake(host.id)
         self._events.publish(HostChanged(host.id))
         return await self.get(name)
 
@@ -228,13 +264,10 @@ class HostService:
             default = declared[wire].default if wire in declared else ""
             values[column] = given if given is not None else getattr(host, column) if host else default
             check_text(values[column], wire)
-        for column, usual in (("ports_start", 20000), ("ports_close", 29999)):
-            port = getattr(request, column)
-            values[column] = port if port is not None else getattr(host, column) if host else usual
-            if not 1 <= values[column] <= 65535:
-                raise InvalidInput(_("{field} must be between {least} and {most}."), field=column, least=1, most=65535)
-        if values["ports_close"] < values["ports_start"]:
-            raise InvalidInput(_("{field} must not be below ports_start."), field="ports_close")
+        for column, usual in NETWORK.items():
+            given = getattr(request, column)
+            values[column] = given if given is not None else getattr(host, column) if host else usual
+        check_network(values)
         options = {key: item.default for key, item in declared.items() if not key.startswith("server_")
                    and key not in COLUMNS}  # fmt: skip
         options |= (dict(host.options) if host else {}) | {k: v for k, v in request.options.items() if k in options}
@@ -258,3 +291,25 @@ def check_text(value: str, field: str) -> None:
     """One line of at most 512 characters."""
     if len(value) > 512 or any(ord(char) < 32 or ord(char) == 127 for char in value):
         raise InvalidInput(_("{field} must be one line of at most 512 characters."), field=field)
+
+
+def check_network(values: dict[str, Any]) -> None:
+    """Check a host's network settings, and bring ``outside`` into its canonical form. ``InvalidInput`` names the field."""
+    for column, most in (("ports_start", 65535), ("ports_close", 65535), ("at_limit_mbit", MOST_MBIT)):
+        if not 1 <= values[column] <= most:
+            raise InvalidInput(_("{field} must be between {least} and {most}."), field=column, least=1, most=most)
+    if values["ports_close"] < values["ports_start"]:
+        raise InvalidInput(_("{field} must not be below ports_start."), field="ports_close")
+    text = values["outside"].strip().lower()
+    try:
+        address = ip_address(text.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        if text and not HOST_NAME.fullmatch(text):
+            raise InvalidInput(
+                _("{field} must be an address or a host name, without a port."), field="outside"
+            ) from None
+        values["outside"] = text
+        return
+    if address.is_unspecified or address.is_multicast or address.is_link_local or address.is_loopback:
+        raise InvalidInput(_("{field}: nobody reaches the host at {address}."), field="outside", address=text)
+    values["outside"] = str(address)

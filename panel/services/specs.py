@@ -20,7 +20,8 @@ MAX_NICS = 8
 
 @dataclass(frozen=True, slots=True)
 class NicRequest:
-    """An interface that is wanted; an empty ``mac``, and on NAT an empty ``ip4`` or ``ip6``, means: allocate one."""
+    """An interface that is wanted; an empty ``mac``, and where the panel gives addresses an empty ``ip4`` or ``ip6``, means:
+    allocate one."""
 
     name: str
     mode: NicMode = NicMode.NAT

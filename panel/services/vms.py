@@ -174,7 +174,8 @@ class VmService:
             vm, host = await subject(context)
             engine = self._pool.of(host)
             await self._addresses.reserve_all(vm, engine)
-            await engine.create(stored_spec(context.params["spec"]), context)
+            spec = await self._addresses.placed(vm, stored_spec(context.params["spec"]))
+            await engine.create(spec, context)
         except BaseException:
             await self._give_up(context)
             raise
@@ -264,6 +265,8 @@ class VmService:
         self._observations.touch(vm.id)
         if context.params["limits"]:
             await Vm.filter(id=vm.id).update(limits=dict(vm.limits) | context.params["limits"])
+            if problem := await self._gateways.converge(host):
+                await context.warn(_("Its limits hold when the gateway works again: {reason}"), reason=str(problem))
         if not context.params["change"]:
             return {"live": [], "at_next_start": []}
         outcome = await limited(engine.update(vm.ref, VmChange(**context.params["change"]), context), LONG)

@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
 from panel.engines.types import NicMode
 from panel.errors import InvalidInput
+from panel.gateways.types import MAX_RATE_MBIT, Guest, NatNetwork, Protocol, RuleSet
 from panel.gateways.types import Forward as Rule
-from panel.gateways.types import Guest, NatNetwork, Protocol, RuleSet
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
-from panel.models import Address, Forward, Network, Nic
+from panel.models import Address, Forward, Network, Nic, Pool, Vm
+from panel.models.host import AtLimit
 
 PASSING = "vnet"  # what libvirt calls ports that nobody named
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """A machine's rules; ``left_out`` are the forwards that cannot be among them, and why."""
+    """A machine's rules; ``left_out`` are the forwards that cannot be among them, and why. ``shaped``: every interface with
+    its rates, and the port that it has now, whoever named it."""
 
     ruleset: RuleSet
     left_out: dict[int, Text]
+    shaped: tuple[Guest, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """What a VM may have: rates in Mbit/s (0: no limit), whether its traffic is limited, and whether it is cut off now."""
+
+    up_mbit: int
+    down_mbit: int
+    metered: bool
+    cut: bool
 
 
 def guest_name(vm_id: int) -> str:
@@ -30,18 +44,73 @@ def guest_name(vm_id: int) -> str:
     return f"vm{vm_id}"
 
 
+def guest_id(name: str) -> int | None:
+    """The VM that the gateway calls ``name``; None for a name that we did not give."""
+    number = name.removeprefix("vm")
+    return int(number) if name.startswith("vm") and number.isascii() and number.isdecimal() else None
+
+
 async def read_wish(host_ids: Iterable[int]) -> Wish:
-    """All networks, guests and forwards of the hosts that are one machine. Empty while no VM has an address or a forward:
-    then the panel has no business in that machine's tables."""
+    """All networks, guests and forwards of the hosts that are one machine. No rules while no VM has an address, a forward or
+    limited traffic: then the panel has no business in that machine's tables."""
     ids = list(host_ids)
+    terms = await _terms(ids)
+    metered = [vm_id for vm_id, term in terms.items() if term.metered]
     forwards = await Forward.filter(host_id__in=ids).order_by("id")
-    if not forwards and not await Address.filter(network__host_id__in=ids).exists():
-        return Wish(RuleSet(), {})
-    nics = await Nic.filter(vm__host_id__in=ids, mode=NicMode.NAT).order_by("id").prefetch_related("given")
+    ruled = bool(forwards or metered) or await Address.filter(network__host_id__in=ids).exists()
+    limited = [vm_id for vm_id, term in terms.items() if term.up_mbit or term.down_mbit]
+    if not ruled:
+        return Wish(RuleSet(), {}, _shaped(await Nic.filter(vm_id__in=limited), terms) if limited else ())
+    nics = await _managed(ids)
+    held = {nic.id for nic in nics}
+    others = await Nic.filter(vm_id__in=sorted({*metered, *limited})).order_by("id") if metered or limited else []
+    others = [nic for nic in others if nic.id not in held]
     networks = await Network.filter(host_id__in=ids, mode=NicMode.NAT).exclude(subnet4="").exclude(bridge="")
-    guests = _guests(nics)
+    guests = _guests(nics, [nic for nic in others if terms[nic.vm_id].metered], terms)
     rules, left_out = _rules(forwards, guests)
-    return Wish(RuleSet(networks=_networks(networks), guests=tuple(guests), forwards=tuple(rules)), left_out)
+    ruleset = RuleSet(networks=_networks(networks), guests=tuple(guests), forwards=tuple(rules))
+    return Wish(_numbered(ruleset), left_out, _shaped([*nics, *others], terms))
+
+
+async def _managed(host_ids: Sequence[int]) -> list[Nic]:
+    """The interfaces whose addresses are the panel's business: on NAT networks, and on bridges that have pools."""
+    pools = await Pool.filter(network__host_id__in=host_ids).values("network__name")
+    pooled = {row["network__name"] for row in pools}
+    nics = await Nic.filter(vm__host_id__in=host_ids, mode__isnull=False).order_by("id").prefetch_related("given")
+    return [nic for nic in nics if nic.mode is NicMode.NAT or nic.network in pooled or list(nic.given)]  # type: ignore[attr-defined]
+
+
+async def _terms(host_ids: Sequence[int]) -> dict[int, _Terms]:
+    """By VM. At its limit a VM has what its host's setting leaves."""
+    columns = ("id", "limits", "at_limit", "host__at_limit", "host__at_limit_mbit")
+    found = {}
+    for row in await Vm.filter(host_id__in=host_ids).values(*columns):
+        limits, slow = row["limits"], row["at_limit"] and row["host__at_limit"] == AtLimit.SLOW
+        rates = [min(limits.get(name, 0), MAX_RATE_MBIT) for name in ("speed_u", "speed_d")]
+        if slow:
+            rates = [min(rate or MAX_RATE_MBIT, max(1, row["host__at_limit_mbit"])) for rate in rates]
+        cut = row["at_limit"] and row["host__at_limit"] == AtLimit.CUT
+        found[row["id"]] = _Terms(rates[0], rates[1], limits.get("flu_num", 0) > 0, cut)
+    return found
+
+
+def _numbered(ruleset: RuleSet) -> RuleSet:
+    """With a revision that follows from what it says: the kernel keeps it, so a panel that begins knows its own rules."""
+    digest = hashlib.sha256(repr(ruleset).encode()).digest()
+    return replace(ruleset, revision=int.from_bytes(digest[:8]) >> 1 or 1)
+
+
+def _shaped(nics: Sequence[Nic], terms: Mapping[int, _Terms]) -> tuple[Guest, ...]:
+    """Every interface with its rates. A passing port does: it ends with its VM, and the limit with it."""
+    found: dict[str, Guest] = {}
+    ports: set[str] = set()
+    for nic in nics:
+        term = terms[nic.vm_id]
+        port = nic.port if nic.port not in ports else ""
+        ports.add(port)
+        guest = Guest(guest_name(nic.vm_id), nic.mac, port or None)
+        found.setdefault(guest.mac, replace(guest, rate_up_mbit=term.up_mbit, rate_down_mbit=term.down_mbit))
+    return tuple(found.values())
 
 
 def _networks(rows: Sequence[Network]) -> tuple[NatNetwork, ...]:
@@ -52,8 +121,9 @@ def _networks(rows: Sequence[Network]) -> tuple[NatNetwork, ...]:
     return tuple(found.values())
 
 
-def _guests(nics: Sequence[Nic]) -> list[Guest]:
-    """One for each MAC. An address or a port that two have (which the hypervisor would have refused) is the first one's."""
+def _guests(nics: Sequence[Nic], unguarded: Sequence[Nic], terms: Mapping[int, _Terms]) -> list[Guest]:
+    """One for each MAC. An address or a port that two have (which the hypervisor would have refused) is the first one's.
+    ``unguarded`` are on bridges that are none of ours: counted and cut off by their MAC, and held to nothing."""
     guests: dict[str, Guest] = {}
     taken: set[str] = set()
     for nic in nics:
@@ -69,7 +139,10 @@ def _guests(nics: Sequence[Nic]) -> list[Guest]:
             interface=port or None,
             ip4=tuple(text for text in given if ip_address(text).version == 4),
             ip6=tuple(text for text in given if ip_address(text).version == 6),
+            blocked=terms[nic.vm_id].cut,
         )
+    for nic in unguarded:
+        guests.setdefault(nic.mac, Guest(guest_name(nic.vm_id), nic.mac, blocked=terms[nic.vm_id].cut))
     return list(guests.values())
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 DOCUMENT = Path(os.environ.get("PANEL_API_DOCUMENT", Path(__file__).parents[3] / "shared" / "API.zh.md"))
-LATER = ("/api/client/proxys",)
 
 
 @dataclass(frozen=True)
@@ -20,11 +19,6 @@ class Route:
     method: str
     path: str
     body: dict[str, Any] | None = None
-
-    @property
-    def is_later(self) -> bool:
-        """It comes with the HTTP proxy, and is absent until then."""
-        return self.path.startswith(LATER)
 
 
 TOKEN = {"token": "your-custom-token"}
@@ -105,8 +99,19 @@ ROUTES = (
     ),
     Route("DELETE", "/api/client/proxys/delete/<hs_name>/<vm_uuid>/<proxy_index>"),
 )
-EXTRA = (Route("GET", "/api/server/status"),)  # what existing billing clients call to test a connection
-HERE = tuple(route for route in ROUTES if not route.is_later) + EXTRA
+EXTRA = (
+    Route("GET", "/api/server/status"),  # what existing billing clients call to test a connection
+    Route("GET", "/api/server/metrics/<hs_name>"),
+    Route("GET", "/api/client/metrics/<hs_name>/<vm_uuid>"),
+    Route("GET", "/api/client/published/<hs_name>/<vm_uuid>"),
+    Route("POST", "/api/client/probe/<hs_name>/<vm_uuid>"),
+    Route("GET", "/api/server/network/<hs_name>"),
+    Route("PUT", "/api/server/network/<hs_name>/<net_name>"),
+    Route("POST", "/api/server/network/<hs_name>/<net_name>"),
+    Route("PUT", "/api/server/network/<hs_name>/<net_name>/<pool_id>"),
+    Route("DELETE", "/api/server/network/<hs_name>/<net_name>/<pool_id>"),
+)
+HERE = ROUTES + EXTRA
 
 FENCE = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
 ROUTE_LINE = re.compile(r"(GET|POST|PUT|DELETE) (/api/\S+)")

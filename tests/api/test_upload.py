@@ -71,3 +71,36 @@ async def test_too_much_and_too_often(app: Quart, api: ApiClient, fake_host: str
     response = await app.test_client().post("/api/client/upload", json={"vm_uuid": "vm-1"})
     assert 1 <= int(response.headers["Retry-After"]) <= 60
     await api.ok("GET", "/api/server/status")
+
+
+async def test_the_fuller_reports_of_existing_agents(app: Quart, api: ApiClient, fake_host: str) -> None:
+    """Words, tables and what nobody knows are passed over; a MAC may be written without colons."""
+    vm = await make_vm(api)
+    mac = vm["nic_all"]["eth0"]["mac_addr"]
+    body = {
+        "ac_status": "started", "cpu_model": "Xeon", "cpu_total": 2, "cpu_usage": 12, "mem_total": 4096, "mem_usage": 1024,
+        "hdd_total": 50, "hdd_usage": 7.5, "network_u": 3, "network_d": 4, "network_a": 1000, "gpu_usage": {"0": 9},
+        "flu_usage": "much", "ext_usage": {"sdb": [1, 2]}, "cpu_temp": -1, "nested": [[[]]], "os_pass": "leak",
+    }  # fmt: skip
+    status, answer = await report(app, body, f"?nic={mac.upper().replace(':', '')}")
+    assert (status, answer["data"]) == (200, {"accepted": True})
+    kept = (await api.ok("GET", "/api/client/status/host1/vm-1"))["guest_report"]
+    assert kept == {
+        "cpu_usage": 12, "mem_usage": 1024, "mem_total": 4096, "hdd_usage": 7.5, "hdd_total": 50, "network_u": 3,
+        "network_d": 4, "cpu_total": 2, "network_a": 1000,
+    }  # fmt: skip
+
+
+async def test_strict_hosts_believe_a_vms_own_addresses_only(app: Quart, api: ApiClient, fake_host: str) -> None:
+    vm = await make_vm(api)
+    own = vm["nic_all"]["eth0"]["ip4_addr"]
+    await api.ok("PUT", "/api/server/update/host1", {"strict_reports": True})
+    body = {"vm_uuid": "vm-1", "cpu_usage": 1}
+    for sender, wanted in (("192.0.2.9", 403), (own, 200), (f"::ffff:{own}", 200), ("nonsense", 403)):
+        response = await app.test_client().post(
+            "/api/client/upload", json=body, scope_base={"client": (sender, 4711), "headers": []}
+        )
+        answer = await response.get_json()
+        assert (response.status_code, answer["code"]) == (wanted, wanted), sender
+        if wanted == 403:
+            assert "own addresses only" in answer["msg"]

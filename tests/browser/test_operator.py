@@ -96,6 +96,22 @@ def test_sees_the_screen_logs_in_and_types(made: PanelProcess, login: Login) -> 
     until(lambda: difference(shell, screen(page)) > 2000, 30, "the output of a command")
 
 
+def test_a_forward_opens_and_goes_without_a_reload(made: PanelProcess, login: Login) -> None:
+    """Tried by the panel through the machine's real rules, to the HTTP server of the real guest."""
+    page, other = login(made), login(made)
+    for each in (page, other):
+        each.goto(f"/hosts/local/vms/{NAME}?tab=network")
+        each.evaluate("window.notReloaded = true")
+    page.fill("#internal_port", "80")
+    page.locator("form[action$='/forwards'] button[type=submit]").click()
+    for each in (page, other):
+        expect(each.locator("tr[id^=forward-] .state-online")).to_have_text("open", timeout=30_000)
+    page.locator("tr[id^=forward-] button[type=submit]").click()
+    for each in (page, other):
+        expect(each.locator("tr[id^=forward-]")).to_have_count(0, timeout=15_000)
+    assert other.evaluate("window.notReloaded") is True
+
+
 def test_power_buttons_change_the_row_without_reloading(made: PanelProcess, login: Login) -> None:
     page = login(made)
     page.goto("/vms")

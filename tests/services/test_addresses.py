@@ -7,18 +7,14 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from tortoise.backends.base.executor import EXECUTOR_CACHE
 
 from panel.engines.fake.behaviour import Behaviour, Manner
 from panel.engines.fake.world import world
 from panel.engines.types import NicMode
 from panel.errors import Conflict, InvalidInput, PanelError
-from panel.i18n import Text
 from panel.models import Address, Host, Network, Nic, Vm
 from panel.models.database import close_database, migrate, open_database
-from panel.services.addresses import _lowest, check_given
 from panel.services.container import Services
 from panel.services.specs import NicRequest
 from panel.services.vms import VmRequest
@@ -182,24 +178,3 @@ async def test_fifty_at_once_on_postgresql(tmp_path: Path) -> None:
         await close_database()
         EXECUTOR_CACHE.clear()
         server.cleanup()
-
-
-@given(taken=st.sets(st.integers(0, 15)), held=st.lists(st.tuples(st.integers(0, 15), st.integers(0, 15)), max_size=3))
-def test_the_lowest_that_is_free(taken: set[int], held: list[tuple[int, int]]) -> None:
-    def name(number: int) -> str:
-        return f"10.0.0.{number}"
-
-    network = Network(
-        name="n", subnet4="10.0.0.0/28", gateway4="10.0.0.1", reserved=[[name(a), name(b)] for a, b in held]
-    )
-    refused = {name(number): Text("{address} taken") for number in taken}
-    free = [n for n in range(1, 15) if n not in taken and not any(a <= n <= b for a, b in held)]
-    if free:
-        assert _lowest(network, 4, refused) == name(free[0])
-        assert check_given(network, 4, name(free[-1]), refused, "x") == name(free[-1])
-    else:
-        with pytest.raises(Conflict):
-            _lowest(network, 4, refused)
-    for number in set(range(16)) - set(free):
-        with pytest.raises((Conflict, InvalidInput)):
-            check_given(network, 4, name(number), refused, "x")
