@@ -49,8 +49,10 @@ class Links:
     numbers: Mapping[str, int] = field(default_factory=dict)
 
     def root(self, interface: str) -> Queue | None:
-        """The discipline that somebody put at the root; the kernel's own default has handle 0."""
-        return next((q for q in self.queues if q.interface == interface and q.root and q.handle != "0:"), None)
+        """The discipline that somebody put at the root. The kernel's own default has handle 0; libvirt gives ports a ``noqueue``,
+        which is none at all."""
+        found = (q for q in self.queues if q.interface == interface and q.root)
+        return next((q for q in found if q.handle != "0:" and q.kind != "noqueue"), None)
 
     def ingress(self, interface: str) -> bool:
         """Whether there is an ingress."""
@@ -230,7 +232,7 @@ def _bucket(interface: str, rate_mbit: int, *, there: bool) -> list[str]:
     """An htb of one class. The burst is 10 ms of the rate, and not less than one packet of the largest size."""
     burst = max(rate_mbit * 125_000 // 100, 65_536)
     size = f"rate {rate_mbit}mbit ceil {rate_mbit}mbit burst {burst} cburst {burst}"
-    made = [] if there else [f"qdisc add dev {interface} root handle {HANDLE} htb default 1"]
+    made = [] if there else [f"qdisc replace dev {interface} root handle {HANDLE} htb default 1"]
     return [
         *made,
         f"class replace dev {interface} parent {HANDLE} classid {CLASS} htb {size}",

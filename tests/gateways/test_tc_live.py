@@ -135,3 +135,13 @@ async def test_holding_is_cheap_and_notices(world: World, limiter: RateLimiter) 
     runs.clear()
     await limiter.hold([GUEST_A, GUEST_B])
     assert runs == [], "no limits, no look"
+
+
+async def test_a_port_as_libvirt_leaves_it_is_limited(world: World, limiter: RateLimiter) -> None:
+    """libvirt puts a ``noqueue`` on every port of its own, under a handle of the kernel's choice."""
+    world.run("gw", "tc", "qdisc", "add", "dev", "pa", "root", "noqueue")
+    shaped = await limiter.apply([replace(GUEST_A, rate_down_mbit=10)])
+    assert (shaped.limited, shaped.warnings) == (("pa",), ())
+    assert await limiter.limits("pa") == (0, 10_000_000)
+    await limiter.apply([GUEST_A])
+    assert await limiter.limits("pa") == (0, 0)
