@@ -26,8 +26,8 @@ from panel.console.websocket import BoundedWebsocketConnection
 from panel.engines.types import EngineKind
 from panel.errors import InvalidInput, NotFound, PanelError, TooLarge, TooManyRequests
 from panel.events import EventBus
+from panel.gateways.caddy.gateway import CaddyGateway
 from panel.gateways.reach import ImaginaryConnector, NetworkConnector
-from panel.gateways.sites import MemorySites
 from panel.i18n import gettext_noop as _
 from panel.models.database import close_database, open_database
 from panel.pages import blueprint as pages
@@ -109,7 +109,9 @@ def build_services(settings: Settings) -> Services:
     metrics = MetricsService(settings.observe_seconds)
     observations.measured, observer.measured = metrics.vms_seen, metrics.host_seen
     probes = ProbeService(settings, gateways, events, NetworkConnector(), ImaginaryConnector())
-    sites = SiteService(settings, box, pool, events, audit, MemorySites())
+    sites = SiteService(
+        settings, box, pool, events, audit, CaddyGateway(settings.data_folder / "proxy", run=settings.proxy_run)
+    )
     engines = tuple(kind for kind in EngineKind if kind is not EngineKind.FAKE or settings.fake_engine)
     return Services(
         settings=settings,

@@ -31,9 +31,11 @@ class Settings:
         disks_path: where host ``local`` keeps VM disks. Default: ``/var/lib/openidcs/disks``.
         images_path: where host ``local`` keeps images. Default: ``/var/lib/openidcs/images``.
         proxy: serve VMs under domains with Caddy. Default: ``false``.
+        proxy_run: start Caddy when nobody runs it; ``false`` where a service does. Default: ``true``.
         proxy_http_port: where Caddy listens for http. Default: ``80``.
         proxy_https_port: where Caddy listens for https. Default: ``443``.
         acme_directory: the ACME directory; empty is Let's Encrypt, ``internal`` an authority of Caddy's own. Default: empty.
+        acme_roots: PEM file of the authority behind the ACME directory's own TLS; empty is the system's. Default: empty.
         acme_email: the address that the certificate authority is told. Default: empty.
         fake_engine: offer the in-memory engine, for demonstrations and tests. Default: ``false``.
         observe_seconds: time between two rounds of observation of a host. Default: ``5``.
@@ -56,9 +58,11 @@ class Settings:
     disks_path: str = "/var/lib/openidcs/disks"
     images_path: str = "/var/lib/openidcs/images"
     proxy: bool = False
+    proxy_run: bool = True
     proxy_http_port: int = 80
     proxy_https_port: int = 443
     acme_directory: str = ""
+    acme_roots: str = ""
     acme_email: str = ""
     fake_engine: bool = False
     observe_seconds: float = 5.0

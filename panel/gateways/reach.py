@@ -17,7 +17,7 @@ from panel.i18n import gettext_noop as _
 SECONDS = 3.0  # of one try
 LONGEST_ANSWER = 8192  # bytes of an answer's head
 # addresses of the documentation's networks (RFC 5737, RFC 3849): nothing is sent to them
-FAR = {4: ("192.0.2.255", socket.AF_INET), 6: ("2001:db8::ff", socket.AF_INET6)}
+FAR = {4: ("203.0.113.9", socket.AF_INET), 6: ("2001:db8::ff", socket.AF_INET6)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +124,8 @@ async def _request(address: str, port: int, domain: str, context: ssl.SSLContext
     if len(words) < 2 or not words[0].startswith(b"HTTP/") or not words[1][:3].isdigit():
         return Reach(False, Text(_("What answers on port {port} does not speak HTTP."), {"port": port}))
     status = int(words[1][:3])
+    if status == 421:
+        return Reach(False, Text(_("What answers there does not serve {domain}."), {"domain": domain}))
     if status in {502, 503, 504}:
         return Reach(False, Text(_("The proxy answers {status}: nothing answers it in the VM."), {"status": status}))
     return Reach(True)

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from panel.errors import PanelError
 from panel.i18n import Text
+from panel.i18n import gettext_noop as _
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class SiteWish:
         http_port, https_port: where it listens.
         issuer: the ACME directory's URL; empty for the proxy's own default (Let's Encrypt), ``internal`` for a CA of its own.
         email: told to the ACME directory; may be empty.
+        issuer_roots: a PEM file with the authorities that the ACME directory's own certificate is from; empty for the system's.
     """
 
     sites: tuple[Site, ...] = ()
@@ -53,6 +55,7 @@ class SiteWish:
     https_port: int = 443
     issuer: str = ""
     email: str = ""
+    issuer_roots: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sites", tuple(sorted(self.sites, key=lambda site: site.domain)))
@@ -75,6 +78,11 @@ class SiteStatus:
     issuer: str = ""
     expires: datetime | None = None
     problem: Text | None = None
+
+
+UNPROVABLE = _(
+    "The certificate authority proves a wildcard in the DNS, which the panel does not do. Upload a certificate for it."
+)
 
 
 class SiteGateway(Protocol):

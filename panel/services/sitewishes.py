@@ -35,8 +35,9 @@ async def read_wanted(host_ids: Sequence[int], settings: Settings, box: SecretBo
     """All domains of the hosts that are one machine. One whose VM has another address than before follows it, in the database
     too; one whose VM has none is left out."""
     empty = SiteWish(
-        (), settings.proxy_http_port, settings.proxy_https_port, settings.acme_directory, settings.acme_email
-    )
+        (), settings.proxy_http_port, settings.proxy_https_port, settings.acme_directory, settings.acme_email,
+        settings.acme_roots,
+    )  # fmt: skip
     rows = await Proxy.filter(host_id__in=host_ids).order_by("id").prefetch_related("vm", "host", "certificate")
     if not rows:
         return Wanted(empty, (), {}, ())
