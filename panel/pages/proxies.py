@@ -80,6 +80,8 @@ async def vm_domain_add(actor: Actor, host: str, vm: str) -> Response:
     form = domain_form(await form_data())
     name, port = form.text("domain", required=True), form.integer("target_port")
     address, chain, key = form.text("target_ip"), form.value("certificate"), form.value("private_key")
+    if "PRIVATE KEY" in chain:
+        form.default("certificate", "")  # pasted beside its certificate: no page shows a key again
     for field, text in (("certificate", chain), ("private_key", key)):
         if len(text) > LONGEST_PEM:
             form.fail(field, _("This is too long."))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import Any
 
+import idna
 from quart import Response
 from tortoise.expressions import Q
 
@@ -126,7 +127,8 @@ def _ascii(text: str) -> str:
     """A domain as the database writes it."""
     if text.isascii():
         return text.lower()
+    bare = text.removeprefix("*.")
     try:
-        return ".".join(part.encode("idna").decode() for part in text.lower().split("."))
+        return text[: len(text) - len(bare)] + idna.encode(bare, uts46=True, transitional=False).decode()
     except UnicodeError:
         return text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -19,13 +19,17 @@ from panel.services.domains import covers
 DER, PEM = serialization.Encoding.DER, serialization.Encoding.PEM
 MOST_CERTIFICATES = 10  # of a chain
 
+BROKEN = (  # what the library says of a certificate that it cannot read
+    ValueError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType,
+)  # fmt: skip
+
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A pair that fits. ``chain`` and ``private_key`` are PEM, written anew: nothing but certificates, its own first, and one
-    key (PKCS #8)."""
+    """A pair that fits. ``chain`` and ``private_key`` are PEM, written anew: nothing but certificates, each once and
+    before that of its issuer, and one key (PKCS #8)."""
 
     names: tuple[str, ...]
     issuer: str
@@ -59,9 +63,8 @@ def read_upload(chain: str, private_key: str, domain: str, at: datetime) -> Uplo
     if own.not_valid_before_utc > at:
         date = f"{own.not_valid_before_utc:%Y-%m-%d}"
         raise InvalidInput(_("{field} is not valid before {date}."), field="certificate", date=date)
-    ordered = [own, *(one for one in certificates if one is not own)]
     pem = key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    text = "".join(one.public_bytes(PEM).decode() for one in ordered)
+    text = "".join(one.public_bytes(PEM).decode() for one in _in_order(own, certificates))
     return Upload(tuple(names), _issuer(own), expires, text, pem.decode())
 
 
@@ -81,18 +84,28 @@ def _read_chain(text: str) -> Sequence[x509.Certificate]:
     try:
         found = x509.load_pem_x509_certificates(text.strip().encode())
         for one in found:
-            one.public_key()
-    except (ValueError, UnsupportedAlgorithm):
+            _parts = one.public_key(), one.subject, one.issuer  # read now: these raise too
+    except BROKEN:
         raise InvalidInput(_("{field} must be a chain of certificates in PEM."), field="certificate") from None
     if len(found) > MOST_CERTIFICATES:
         raise InvalidInput(_("{field} has more than {most} certificates."), field="certificate", most=MOST_CERTIFICATES)
     return found
 
 
+def _in_order(own: x509.Certificate, certificates: Iterable[x509.Certificate]) -> list[x509.Certificate]:
+    """As TLS wants them: each is followed by its issuer's; those that nothing leads to come last."""
+    ordered, left = [own], [one for one in dict.fromkeys(certificates) if one != own]
+    while left:
+        above = next((one for one in left if one.subject == ordered[-1].issuer), left[0])
+        left.remove(above)
+        ordered.append(above)
+    return ordered
+
+
 def _names(own: x509.Certificate) -> list[str]:
     try:
         names = own.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, *BROKEN):
         return []
     return [name.lower() for name in names.get_values_for_type(x509.DNSName)]
 

@@ -19,6 +19,7 @@ from panel.security import Actor, Permission
 from panel.services.audit import AuditLog
 from panel.services.gateways import GatewayService
 from panel.services.machines import Gateway
+from panel.services.rows import read_again
 from panel.services.whole import whole
 
 MOST_PORTS = 1000  # of one forward
@@ -83,7 +84,7 @@ class ForwardService:
         )
         await self._audit.write(actor, "vm.forward", "vm", f"{vm.host.name}/{vm.name}", text)
         self._events.publish(VmChanged(vm.id, vm.host_id))
-        return await Forward.get(id=forward.id)
+        return await read_again(Forward, forward.id, vm)
 
     @whole
     async def remove(

@@ -13,6 +13,7 @@ from tortoise.transactions import in_transaction
 
 from panel.errors import Conflict, InvalidInput, NotFound
 from panel.events import EventBus, VmChanged
+from panel.gateways.sites import UNPROVABLE
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 from panel.models import Certificate, CertificateState, Proxy, Vm
@@ -21,6 +22,7 @@ from panel.services.audit import AuditLog
 from panel.services.certificates import Upload, read_upload
 from panel.services.clock import now
 from panel.services.domains import covers, normal_domain, readable_domain, wildcards_above
+from panel.services.rows import read_again
 from panel.services.sites import LOCAL, SiteService
 from panel.services.targets import read_targets
 from panel.services.whole import whole
@@ -43,7 +45,7 @@ class ProxyService:
     """The domains of VMs."""
 
     def __init__(self, public_url: str, box: SecretBox, sites: SiteService, events: EventBus, audit: AuditLog) -> None:
-        self._own_name = urlsplit(public_url).hostname or ""
+        self._own_name = _name_of(public_url)
         self._box = box
         self._sites = sites
         self._events = events
@@ -82,6 +84,8 @@ class ProxyService:
                 _("{field} must be between {least} and {most}."), field="target_port", least=1, most=65535
             )
         upload = _upload(request, domain)
+        if domain.startswith("*.") and request.ssl and upload is None and not self._sites.proves_wildcards(vm.host):
+            raise InvalidInput(UNPROVABLE, field="certificate")
         target = await self._target(vm, request.target_ip)
         async with self._claims:
             await self._check_limit(vm)
@@ -90,7 +94,7 @@ class ProxyService:
         await self._sites.converge(vm.host)
         params = {"domain": readable_domain(domain), "address": proxy.target_ip, "port": proxy.target_port}
         await self._changed(actor, vm, Text(_("{domain} leads to {address} port {port}."), params))
-        return await Proxy.get(id=proxy.id)
+        return await read_again(Proxy, proxy.id, vm)
 
     @whole
     async def remove(self, actor: Actor, vm: Vm, index: int, proxy_id: int | None = None) -> tuple[Proxy, Text | None]:
@@ -183,6 +187,14 @@ class ProxyService:
         except IntegrityError:  # another process of the panel was quicker
             name = readable_domain(domain)
             raise Conflict(_("{field}: {domain} belongs to another VM."), field="domain", domain=name) from None
+
+
+def _name_of(url: str) -> str:
+    """The domain of a URL as it is stored; empty when it has none."""
+    try:
+        return normal_domain(urlsplit(url).hostname or "")
+    except InvalidInput:  # an address, or a name of one label
+        return ""
 
 
 def _upload(request: ProxyRequest, domain: str) -> Upload | None:

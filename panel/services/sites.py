@@ -14,13 +14,14 @@ import structlog
 from panel.engines.types import EngineKind
 from panel.errors import PanelError, Unsupported
 from panel.events import EventBus, HostRemoved, VmChanged, VmRemoved
-from panel.gateways.sites import MemorySites, SiteGateway, SiteStatus, SiteWish
+from panel.gateways.sites import MemorySites, Site, SiteGateway, SiteStatus, SiteWish
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 from panel.models import Certificate, CertificateState, Host, Proxy, RuleState
 from panel.security import PANEL, SecretBox
 from panel.services.audit import AuditLog
 from panel.services.clock import now
+from panel.services.domains import readable_domain
 from panel.services.engines import EnginePool
 from panel.services.sitewishes import Wanted, read_wanted
 from panel.services.texts import pack
@@ -88,6 +89,10 @@ class SiteService:
         if machine not in self._gateways:
             self._gateways[machine] = self._local if machine == LOCAL else MemorySites()
         return machine, self._gateways[machine]
+
+    def proves_wildcards(self, host: Host) -> bool:
+        """Whether a wildcard of a host gets a certificate without one being uploaded."""
+        return host.engine is EngineKind.FAKE or self._settings.acme_directory == "internal"
 
     async def host_ids(self, machine: str) -> list[int]:
         """The hosts that are this machine."""
@@ -173,7 +178,8 @@ class SiteService:
         served = await _served(gateway, self._applied.get(machine))
         if not served:
             self._applied.pop(machine, None)
-        await self._fail([row for row in wanted.rows if row.domain not in served], text)
+        as_wanted = {site.domain for site in wanted.wish.sites if site in served}
+        await self._fail([row for row in wanted.rows if row.domain not in as_wanted], text)
         if machine not in self._failing:
             self._failing.add(machine)
             await self._audit.write(PANEL, "proxy.failed", "proxy", machine, text, level="error")
@@ -191,7 +197,7 @@ class SiteService:
 
     async def _tell_moves(self, wanted: Wanted) -> None:
         for row, old in wanted.moved:
-            params = {"domain": row.domain, "address": row.target_ip, "old": old}
+            params = {"domain": readable_domain(row.domain), "address": row.target_ip, "old": old}
             text = Text(_("{domain} leads to {address} now: the VM does not have {old} any more."), params)
             await self._audit.write(PANEL, "vm.proxy", "vm", f"{row.host.name}/{row.vm.name}", text)
             self._events.publish(VmChanged(row.vm_id, row.host_id))
@@ -244,13 +250,13 @@ async def _forget_certificates() -> None:
         await Certificate.filter(id__in=list(there - used)).delete()
 
 
-async def _served(gateway: SiteGateway, before: SiteWish | None) -> set[str]:
-    """The domains that are served as they were before an apply that failed."""
+async def _served(gateway: SiteGateway, before: SiteWish | None) -> set[Site]:
+    """What is served as it was before an apply that failed."""
     if before is not None:
         with suppress(PanelError, TimeoutError):
             async with asyncio.timeout(APPLY_SECONDS):
                 if not await gateway.drifted(before):
-                    return {site.domain for site in before.sites}
+                    return set(before.sites)
     return set()
 
 

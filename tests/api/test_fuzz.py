@@ -46,6 +46,7 @@ FUZZ = settings(
 REAL = {
     "rule_index": "0",
     "ip_index": "0",
+    "proxy_index": "0",
     "net_name": "fake-bridge",
     "pool_id": "1",
     "hs_name": "host1",

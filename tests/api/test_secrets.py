@@ -23,6 +23,7 @@ TOKEN = "SENTINEL-token-9d1c"
 HOST = "SENTINEL-hostpw-4e7a"
 GUEST = "SENTINEL-guestpw-52bd"
 FIRST_BOOT = "SENTINEL-firstboot-c07f"
+DOMAIN_KEY = "SENTINEL-domainkey-77aa"
 WRONG = "SENTINEL-wrong-1f3e"
 TELLS_THE_TOKEN = {"/api/system/tquery", "/api/system/resets", "/api/system/create"}
 
@@ -64,6 +65,9 @@ async def work(api: ApiClient, services: Services) -> list[str]:
     await call("POST", "/api/client/create/host1?wait=5", small("vm-2", os_pass=FIRST_BOOT + "\n"))
     await call("POST", "/api/client/password/host1/vm-1", {"password": GUEST})
     await call("POST", "/api/client/password/host1/vm-1", {"password": GUEST * 9})
+    domain = {"domain": "www.example.com", "target_port": 80, "ssl_enabled": True, "certificate": "x"}
+    for wrong in (DOMAIN_KEY, DOMAIN_KEY * 9999, [DOMAIN_KEY]):
+        await call("POST", "/api/client/proxys/create/host1/vm-1", domain | {"private_key": wrong})
     turn(Manner.FAILING, fail_at={"create": 2, "password": 1})
     await call("POST", "/api/client/create/host1?wait=5", small("vm-3", os_pass=FIRST_BOOT))
     await call("POST", "/api/client/password/host1/vm-1", {"password": GUEST})

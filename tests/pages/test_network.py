@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from panel.engines.fake.world import FakeWorld
+from panel.engines.types import EngineKind
 from panel.errors import EngineFailure
 from panel.gateways.memory import MemoryGateway
-from panel.models import Forward, Host
+from panel.models import Forward, Host, Vm
 from panel.security import PANEL
 from panel.services.container import Services
-from panel.services.gateways import GatewayService
 from panel.services.vms import VmRequest
 from tests.pages.conftest import Browser
 
@@ -73,12 +75,34 @@ async def test_not_applied_and_why(browser: Browser, alpha: FakeWorld, services:
     assert "nft broke." in browser.text
 
 
-async def test_another_machine(browser: Browser, alpha: FakeWorld, services: Services) -> None:
-    await make(services)
-    GatewayService.machine, kept = lambda _self, _host: None, GatewayService.machine  # type: ignore[method-assign,assignment]
-    try:
-        await browser.get(TAB)
-        assert "only on the machine that it runs on" in browser.text
-        assert re.search(r"<button[^>]* disabled[^>]*>(?s:.{0,200})Add", browser.html)
-    finally:
-        GatewayService.machine = kept  # type: ignore[method-assign]
+@pytest.mark.parametrize(
+    ("address", "forwards_need", "domains_need"),
+    [
+        ("", "", "start the panel with PANEL_PROXY=1"),
+        ("qemu+ssh://root@node7/system", "", "only on the machine that it runs on"),
+        ("qemu+tls://node7/system", "Forwards need SSH to the host", "only on the machine that it runs on"),
+    ],
+    ids=["this machine", "over SSH", "without SSH"],
+)
+async def test_what_a_host_cannot_have(
+    browser: Browser, services: Services, address: str, forwards_need: str, domains_need: str
+) -> None:
+    """Forwards need the machine or SSH to it, domains the machine itself: each form says what it needs, or can be sent."""
+    host = await Host.create(name="far", engine=EngineKind.LIBVIRT, address=address)  # by nobody that would look at it
+    await Vm.create(host=host, name="web", ref="r", cpu_count=1, memory_mib=64)
+    await browser.get("/hosts/far/vms/web?tab=network")
+    assert browser.status == 200
+    for action, need in (("forwards", forwards_need), ("domains", domains_need)):
+        form = browser.html.partition(f'action="/hosts/far/vms/web/{action}"')[2].partition("</form>")[0]
+        said = re.search(r'<span class="why">(.*?)</span>', form)
+        assert bool(re.search(r"<button[^>]* disabled", form)) is bool(need)
+        assert bool(said) is bool(need)
+        assert need in (said[1] if said else "")
+        assert "Add" in form
+    if forwards_need:
+        await browser.post(
+            "/hosts/far/vms/web/forwards", protocol="tcp", external_port="", internal_port="80", count="1"
+        )
+        assert (browser.status, forwards_need in browser.text) == (400, True)
+    await browser.post("/hosts/far/vms/web/domains", domain="www.example.com", target_port="80")
+    assert (browser.status, domains_need in browser.text) == (400, True)

@@ -7,8 +7,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from panel.engines.types import NicMode
-from panel.models import Task, TaskLine, Vm
+from panel.gateways.sites import MemorySites
+from panel.models import Host, Proxy, Task, TaskLine, Vm
+from panel.services.audit import LogFilter
 from panel.services.container import Services
+from panel.services.proxies import ProxyRequest
 from panel.services.texts import unpack
 from panel.services.vms import NicRequest, VmRequest
 from tests.conftest import ADMIN
@@ -43,3 +46,26 @@ async def lines(task: Task) -> list[tuple[str, str]]:
     """A task's log: (level, message)."""
     rows = await TaskLine.filter(task_id=task.id).order_by("id")
     return [(row.level, str(unpack(row.message))) for row in rows]
+
+
+async def add_domain(services: Services, vm: Vm, domain: str = "www.example.com", port: int = 80, **more: Any) -> Proxy:
+    """Let a domain lead to a VM."""
+    return await services.proxies.add(ADMIN, vm, ProxyRequest(domain, port, **more))
+
+
+async def proxy_of(services: Services, host: str = "host1") -> MemorySites:
+    """The proxy of a fake host."""
+    _machine, found = services.sites.of(await Host.get(name=host))
+    assert isinstance(found, MemorySites)
+    return found
+
+
+async def served(services: Services, host: str = "host1") -> list[str]:
+    """The domains that it serves."""
+    return [site.domain for site in (await proxy_of(services, host)).applied.sites]
+
+
+async def logged(services: Services, action: str) -> list[tuple[str, str]]:
+    """The log's entries of an action, newest first: (level, message)."""
+    _total, entries = await services.audit.read(LogFilter(action=action))
+    return [(entry.level, str(unpack(entry.message))) for entry in entries]

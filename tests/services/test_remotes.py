@@ -32,10 +32,19 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Hanging(MemoryGateway):
-    """Nobody ever answers."""
+    """Nobody ever answers a look."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+        self.left = False
 
     async def drift(self, ruleset: RuleSet) -> Any:
-        await asyncio.Event().wait()
+        self.asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.left = True
 
 
 async def host(name: str, address: str, **more: Any) -> Host:
@@ -65,12 +74,10 @@ async def test_a_machine_without_ssh(services: Services) -> None:
 async def test_a_machine_that_hangs_holds_up_nobody(services: Services, fake_host: str) -> None:
     await services.hosts.create(ADMIN, "host2", HostRequest(engine=EngineKind.FAKE, address="world2"))
     await seen(services, "host2")
-    services.gateways._gateways["fake world2"] = Hanging()
-
-    async def hangs() -> bool:
-        return services.gateways.lock("fake world2").locked()
-
-    await until(hangs)
+    hanging = Hanging()
+    services.gateways._gateways["fake world2"] = hanging
+    async with asyncio.timeout(10):  # a lock that is held is no sign: it is held for a moment at every turn
+        await hanging.asked.wait()
     vm = await make(services, "vm-1")
     forward = await services.forwards.add(ADMIN, vm, ForwardRequest(TCP, 80, 8080))
     _machine, gateway = services.gateways.of(await Host.get(name="host1"))
@@ -81,7 +88,8 @@ async def test_a_machine_that_hangs_holds_up_nobody(services: Services, fake_hos
         return [rule.id for rule in gateway.applied.forwards] == [str(forward.id)]
 
     await until(back)
-    assert await hangs()
+    assert services.gateways.lock("fake world2").locked()
+    assert not hanging.left
 
 
 async def test_a_machine_that_does_not_answer_keeps_its_wishes(services: Services, fake_host: str) -> None:
