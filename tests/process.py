@@ -23,6 +23,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def proxy_settings() -> dict[str, str]:
+    """Settings of a panel that serves domains on ports of its own, with certificates by an authority of its own."""
+    ports = {"proxy_http_port": str(free_port()), "proxy_https_port": str(free_port())}
+    return {"proxy": "1", "acme_directory": "internal", **ports}
+
+
 class PanelProcess:
     """``openidcs serve`` with a data folder of its own."""
 
@@ -31,6 +37,7 @@ class PanelProcess:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "panel.log"
+        self.settings = settings
         self._environment = os.environ | {
             "PANEL_DATA_FOLDER": str(folder / "data"),
             "PANEL_PORT": str(self.port),

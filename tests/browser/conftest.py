@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.live.libvirt_site import LibvirtSite
-from tests.process import PanelProcess
+from tests.process import PanelProcess, proxy_settings
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = [
@@ -60,8 +60,8 @@ def site(demo_image: Path) -> Iterator[LibvirtSite]:
 
 @pytest.fixture(scope="module")
 def real_panel(site: LibvirtSite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PanelProcess]:
-    """A panel with real libvirt as host ``local``."""
-    process = PanelProcess(tmp_path_factory.mktemp("real-panel"))
+    """A panel with real libvirt as host ``local``. It serves domains."""
+    process = PanelProcess(tmp_path_factory.mktemp("real-panel"), **proxy_settings())
     process.start()
     process.ok("POST", "/api/server/create", {"server_name": "local"} | site.host)
     process.until("/api/server/status/local", lambda status: status["seen_at"])

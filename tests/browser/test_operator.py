@@ -112,6 +112,26 @@ def test_a_forward_opens_and_goes_without_a_reload(made: PanelProcess, login: Lo
     assert other.evaluate("window.notReloaded") is True
 
 
+def test_a_domain_opens_and_goes_without_a_reload(made: PanelProcess, login: Login) -> None:
+    """Served by a real Caddy, with a certificate that its own authority issues meanwhile."""
+    page, other = login(made), login(made)
+    for each in (page, other):
+        each.goto(f"/hosts/local/vms/{NAME}?tab=network")
+        each.evaluate("window.notReloaded = true")
+    page.fill("#domain", "shop.example.test")
+    page.fill("#target_port", "80")
+    page.locator("form[action$='/domains'] button[type=submit]").click()
+    for each in (page, other):
+        row = each.locator("tr[id^=domain-]")
+        expect(row).to_contain_text("https://shop.example.test")
+        expect(row.get_by_text("open", exact=True)).to_be_visible(timeout=30_000)
+        expect(row).to_contain_text("Caddy Local Authority", timeout=15_000)
+    page.locator("tr[id^=domain-] button[type=submit]").click()
+    for each in (page, other):
+        expect(each.locator("tr[id^=domain-]")).to_have_count(0, timeout=15_000)
+    assert other.evaluate("window.notReloaded") is True
+
+
 def test_power_buttons_change_the_row_without_reloading(made: PanelProcess, login: Login) -> None:
     page = login(made)
     page.goto("/vms")
