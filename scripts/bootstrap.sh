@@ -20,11 +20,12 @@ main() {
     case ${1:-} in
     run)
         install_packages "${PACKAGES_PYTHON[@]}" "${PACKAGES_LIBVIRT[@]}"
-        case ${PANEL_PROXY:-} in 1 | true | yes | on) install_packages "${PACKAGES_PROXY[@]}" ;; esac
+        case ${PANEL_PROXY:-} in 1 | true | yes | on) install_proxy ;; esac
         ensure_python run
         ;;
     test)
         install_packages "${PACKAGES_PYTHON[@]}" "${PACKAGES_LIBVIRT[@]}" "${PACKAGES_TESTS[@]}"
+        install_proxy
         ensure_python dev
         ;;
     dev)

@@ -26,11 +26,16 @@ PAGES = {
     "vms-none": "/vms?q=nothing-is-called-this",
     "vm": "/hosts/berlin/vms/web-1",
     "vm-network": "/hosts/berlin/vms/web-1?tab=network",
+    "network": "/network",
+    "network-domains": "/network/domains",
+    "network-addresses": "/network/addresses",
     "vm-settings": "/hosts/berlin/vms/web-1?tab=settings",
     "vm-tasks": "/hosts/berlin/vms/web-1?tab=tasks",
     "create": "/vms/new",
     "hosts": "/hosts",
     "host": "/hosts/berlin",
+    "host-networks": "/hosts/berlin?tab=networks",
+    "host-settings": "/hosts/berlin?tab=settings",
     "host-new": "/hosts/new",
     "tasks": "/tasks",
     "task": "task",
@@ -60,6 +65,16 @@ def furnish(panel: PanelProcess) -> str:
     panel.ok(
         "POST", "/api/client/natadd/berlin/web-1", {"protocol": "tcp", "external_port": 28080, "internal_port": 80}
     )
+    pool = {
+        "subnet": "203.0.113.0/28",
+        "gateway": "203.0.113.1",
+        "dns": ["9.9.9.9"],
+        "ranges": [["203.0.113.2", "203.0.113.9"]],
+    }
+    panel.ok("POST", "/api/server/network/berlin/fake-bridge", pool)
+    for domain, secure in (("www.example.com", True), ("*.shop.example.com", True), ("测试.example", False)):
+        body = {"domain": domain, "target_port": 80, "ssl_enabled": secure}
+        panel.ok("POST", "/api/client/proxys/create/berlin/web-1", body)
     panel.until("/api/client/status/berlin/web-1", lambda status: status["cpu_usage"] is not None)
     return task
 

@@ -10,10 +10,10 @@ readonly PACKAGES_LIBVIRT=(qemu-system-x86 qemu-utils libvirt-daemon-system libv
     dnsmasq-base iptables nftables iproute2 conntrack)
 # what scripts/build_demo_image.sh needs
 readonly PACKAGES_DEMO_IMAGE=(cpio gzip kmod e2fsprogs fdisk grub-common grub-pc-bin)
-# what serves VMs under domains, when PANEL_PROXY switches it on
+# what serves VMs under domains, when PANEL_PROXY switches it on; install_proxy installs it
 readonly PACKAGES_PROXY=(caddy)
 # what the tests need besides
-readonly PACKAGES_TESTS=(chromium fonts-noto-cjk openssh-client openssh-server sshpass shellcheck procps caddy)
+readonly PACKAGES_TESTS=(busybox chromium fonts-noto-cjk openssh-client openssh-server sshpass shellcheck procps)
 
 # Stops on a system for which we do not know the packages' names.
 check_system() {
@@ -70,4 +70,17 @@ install_packages() {
         tail -n 30 "$CACHE/apt.log" >&2
         die "apt-get failed; all of what it said is in .cache/apt.log"
     }
+}
+
+# Installs what serves VMs under domains. With the package Debian starts a caddy.service on port 80, which the panel's own Caddy
+# needs: switched off where the package came just now. One that was there before is somebody's, and stays as it is.
+install_proxy() {
+    local missing
+    missing=$(missing_packages "${PACKAGES_PROXY[@]}")
+    [ -n "$missing" ] || return 0
+    install_packages "${PACKAGES_PROXY[@]}"
+    if [ -d /run/systemd/system ]; then
+        say "switching off Debian's caddy.service, which came with the package: the panel's Caddy needs its port 80"
+        as_root systemctl disable --now --quiet caddy.service
+    fi
 }
