@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,14 @@ class PanelProcess:
         }
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
+
+    @contextlib.contextmanager
+    def changed(self, **settings: str) -> Iterator[None]:
+        """Other settings for starts within."""
+        before = self._environment
+        self._environment = before | {f"PANEL_{name.upper()}": value for name, value in settings.items()}
+        yield
+        self._environment = before
 
     def cli(self, *arguments: str) -> str:
         """Run ``openidcs ...`` on the same data folder; its output."""

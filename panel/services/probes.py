@@ -34,6 +34,8 @@ from panel.services.texts import pack
 from panel.settings import Settings
 
 AGAIN = timedelta(seconds=60)  # the least time between two tries of one thing, unless it changed or somebody asks
+SOON = timedelta(seconds=8)  # the same for what is closed while it is young: its guest may be booting
+YOUNG = timedelta(minutes=5)  # since it was applied, or its VM started
 LOOK_EVERY = 2.0  # seconds
 AT_ONCE = 8
 MOST = 24  # tries of one round: the oldest results first
@@ -173,20 +175,23 @@ class ProbeService:
 
 async def _candidates(moment: datetime) -> list[Row]:
     """The applied forwards and domains of running VMs that are due."""
-    old = moment - AGAIN
-    query = Q(probe_at__isnull=True) | Q(probe_at__lt=old) | Q(applied_at__gt=old) | Q(vm__state_since__gt=old)
+    old, young = moment - AGAIN, moment - YOUNG
+    query = Q(probe_at__isnull=True) | Q(probe_at__lt=old) | Q(applied_at__gt=young) | Q(vm__state_since__gt=young)
     running = {"state": RuleState.APPLIED, "vm__state": PowerState.RUNNING, "host__enabled": True}
     forwards = await Forward.filter(query, **running, protocol=Protocol.TCP).prefetch_related("vm")
     proxies = await Proxy.filter(query, **running).prefetch_related("vm")
     rows: list[Row] = [*forwards, *proxies]
-    return [row for row in rows if _due(row, old)]
+    return [row for row in rows if _due(row, moment)]
 
 
-def _due(row: Row, old: datetime) -> bool:
+def _due(row: Row, moment: datetime) -> bool:
     at = row.probe_at
-    if at is None or at < old:
+    if at is None or at < moment - AGAIN:
         return True
-    return any(since is not None and at < since for since in (row.applied_at, row.vm.state_since))
+    changes = [since for since in (row.applied_at, row.vm.state_since) if since is not None]
+    if any(at < since for since in changes):
+        return True
+    return row.probe_open is False and at < moment - SOON and any(since > moment - YOUNG for since in changes)
 
 
 async def _try_forward(connector: Connector, row: Forward, place: Outside) -> Reach:

@@ -211,7 +211,10 @@ class SiteService:
     def start(self) -> None:
         """Begin to look."""
         loop = asyncio.get_running_loop()
-        self._jobs = [loop.create_task(work, name="sites") for work in (self._serve(), self._listen())]
+        works = [self._serve(), self._listen()]
+        if not self._settings.proxy:
+            works.append(self._switch_off())
+        self._jobs = [loop.create_task(work, name="sites") for work in works]
 
     async def stop(self) -> None:
         """End. Domains go on being served."""
@@ -221,6 +224,14 @@ class SiteService:
                 await job
         for gateway in self._gateways.values():
             await gateway.close()
+
+    async def _switch_off(self) -> None:
+        """What a panel before this one served here, when domains were switched on, is served no more."""
+        try:
+            async with asyncio.timeout(APPLY_SECONDS):
+                await self._local.apply(SiteWish())
+        except (PanelError, TimeoutError) as error:
+            terminal.warning("domains are not switched off", reason=str(error))
 
     async def _listen(self) -> None:
         """The domains of a VM or host that the panel forgets go."""

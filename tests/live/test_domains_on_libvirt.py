@@ -98,6 +98,18 @@ def test_it_goes_on_without_the_panel_and_comes_back_after_a_kill(
     assert visitor.caddy == pid
 
 
+def test_switched_off_it_is_served_no_more(panel: PanelProcess, vm: dict[str, Any], visitor: Visitor) -> None:
+    panel.stop()
+    with panel.changed(proxy="0"):
+        panel.start()
+        visitor.until("", "plain.example.test", tls=False)
+        kept = panel.until(f"/api/client/proxys/detail{VM}", lambda data: data["proxies"][0]["state"] == "failed", 20)
+        assert "switched off" in kept["proxies"][0]["problem"]
+        panel.stop()
+    panel.start()
+    visitor.until("HTTP/1.1 200", "plain.example.test", tls=False)
+
+
 def test_the_end_of_the_vm_ends_its_domains(panel: PanelProcess, vm: dict[str, Any], visitor: Visitor) -> None:
     pid = visitor.caddy
     panel.ok("DELETE", f"/api/client/delete{VM}?wait=60")

@@ -67,6 +67,24 @@ async def test_at_once_then_once_a_minute(services: Services, quiet: ImaginaryCo
     assert await services.probes.check_due() == 1, "it was started again"
 
 
+async def test_what_is_closed_while_its_guest_may_be_booting_is_tried_again_soon(
+    services: Services, quiet: ImaginaryConnector
+) -> None:
+    vm = await running(services)
+    rule = await forward(services, vm, 20010)
+    quiet.found[20010] = REFUSED
+    assert await services.probes.check_due() == 1
+    assert await services.probes.check_due() == 0
+    await Forward.filter(id=rule.id).update(probe_at=now() - timedelta(seconds=9))
+    await Forward.filter(id=rule.id).update(applied_at=now() - timedelta(seconds=20))
+    await Vm.filter(id=vm.id).update(state_since=now() - timedelta(minutes=4))
+    assert await services.probes.check_due() == 1
+    old = now() - timedelta(minutes=6)
+    await Vm.filter(id=vm.id).update(state_since=old)
+    await Forward.filter(id=rule.id).update(applied_at=old, probe_at=now() - timedelta(seconds=9))
+    assert await services.probes.check_due() == 0
+
+
 async def test_what_is_not_tried(services: Services, quiet: ImaginaryConnector) -> None:
     vm = await running(services)
     await forward(services, vm, protocol="udp")
