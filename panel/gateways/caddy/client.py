@@ -13,7 +13,8 @@ from panel.errors import EngineFailure, EngineTimeout, HostUnreachable, PanelErr
 from panel.gateways.caddy.config import ORIGIN
 from panel.i18n import gettext_noop as _
 
-SECONDS = 30.0  # a load waits for listeners and for what it provisions
+LOOK_SECONDS = 5.0
+LOAD_SECONDS = 30.0  # a load waits for listeners and for what it provisions
 LISTEN = re.compile(r"listen(?:ing on)?\s*(?:tcp|udp)?[^:]*:(\d+)")
 
 
@@ -26,15 +27,15 @@ class CaddyClient:
 
     async def config(self) -> Any:
         """What it serves now; None when it has no configuration."""
-        return (await self._ask("GET", "/config/", 5.0)).json()
+        return (await self._ask("GET", "/config/", LOOK_SECONDS)).json()
 
     async def load(self, config: dict[str, Any]) -> None:
         """Serve this instead, whole or not at all."""
-        await self._ask("POST", "/load", SECONDS, config)
+        await self._ask("POST", "/load", LOAD_SECONDS, config)
 
     async def stop(self) -> None:
         """End the process; answers before it has ended."""
-        await self._ask("POST", "/stop", 5.0)
+        await self._ask("POST", "/stop", LOOK_SECONDS)
 
     async def _ask(self, method: str, path: str, seconds: float, body: Any = None) -> httpx2.Response:
         transport = httpx2.AsyncHTTPTransport(uds=str(self._socket))

@@ -6,14 +6,13 @@ import asyncio
 import ssl
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from panel.errors import HostUnreachable
+from panel.errors import EngineTimeout, HostUnreachable
 from panel.gateways.caddy.client import CaddyClient
 from panel.gateways.caddy.config import issued, render
 from panel.gateways.caddy.files import Files
@@ -56,6 +55,7 @@ class CaddyGateway:
                 raise HostUnreachable(
                     _("The proxy's service does not run, and PANEL_PROXY_RUN=0 leaves it to that: start the service.")
                 )
+            await self._process.end()  # one of ours whose socket somebody removed
             await self._process.start()
         await self._client.load(render(wish, self._files))
         self._valid.clear()
@@ -97,10 +97,14 @@ class CaddyGateway:
         """See ``SiteGateway``: there is no connection to give back."""
 
     async def _runs(self) -> bool:
-        with suppress(HostUnreachable):
+        """Whether one answers. One that takes too long is there: a second one would take its socket from it."""
+        try:
             await self._client.config()
-            return True
-        return False
+        except EngineTimeout:
+            raise
+        except HostUnreachable:
+            return False
+        return True
 
     async def _served(self, domain: str) -> SiteStatus | None:
         """The certificate that visitors of a domain get; None when they get none."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
-from panel.errors import EngineFailure
+from panel.errors import EngineFailure, EngineTimeout
 from panel.gateways.caddy.client import CaddyClient
 from panel.gateways.caddy.config import render
 from panel.gateways.caddy.files import Files
@@ -143,6 +143,33 @@ async def test_what_was_changed_or_killed_is_noticed_and_put_right(
         await asyncio.sleep(0.02)
     await proxy.apply(asked)
     assert "guest a" in visitors.curl("http://a.test/")
+
+
+async def test_one_that_cannot_be_reached_any_more_is_replaced(
+    proxy: CaddyGateway, visitors: Visitors, folder: Path
+) -> None:
+    await proxy.apply(wish(PLAIN))
+    pid = pid_of(folder)
+    Files(folder).admin.unlink()
+    assert await proxy.drifted(wish(PLAIN))
+    await proxy.apply(wish(PLAIN))
+    assert "guest a" in visitors.curl("http://a.test/")
+    assert not alive(pid)
+
+
+async def test_one_that_hangs_is_not_joined_by_another(
+    proxy: CaddyGateway, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await proxy.apply(wish(PLAIN))
+    pid = pid_of(folder)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        monkeypatch.setattr("panel.gateways.caddy.client.LOOK_SECONDS", 0.5)
+        with pytest.raises(EngineTimeout):
+            await proxy.apply(wish(PLAIN, SECURE))
+        assert pid_of(folder) == pid
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 async def test_a_taken_port_is_named_and_what_was_served_goes_on(
