@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import mimetypes
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -240,8 +240,18 @@ def add_filter(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+Context = Callable[[], Awaitable[dict[str, Any]]]
+_contexts: list[Context] = []
+
+
+def add_context(function: Context) -> Context:
+    """Let every page of somebody who is logged in have what ``function`` gives."""
+    _contexts.append(function)
+    return function
+
+
 async def render(template: str, /, **context: Any) -> str:
-    """A page or partial, with what every layout needs: language, theme, actor, CSRF token, tasks at work."""
+    """A page or partial, with what every layout needs: language, theme, actor, CSRF token, drawer."""
     current = await session()
     common: dict[str, Any] = {
         "lang": i18n.language(),
@@ -249,11 +259,14 @@ async def render(template: str, /, **context: Any) -> str:
         "actor": await session_actor(),
         "csrf_token": current.csrf if current else "",
         "current_path": _current_path(),
-        "running_tasks": await services().tasks.count_living() if current else 0,
+        "running_tasks": 0,
+        "drawer": None,
         "live_url": "",
         "q": "",
         "flashes": [],
     }
+    for more in _contexts if current else ():
+        common |= await more()
     return _environment().get_template(template).render(common | context)
 
 

@@ -10,6 +10,7 @@ from tortoise.expressions import Q
 
 from panel import i18n, web
 from panel.models import Host, Task, TaskLine, Vm
+from panel.pages.drawer import drawer
 from panel.pages.network import address_reason, forward_rows
 from panel.pages.numbers import overview
 from panel.pages.proxies import domain_rows
@@ -31,6 +32,7 @@ HOSTS = "partials/hosts/row.html"
 HOST = "partials/hosts/host.html"
 TASKS = "partials/tasks/row.html"
 TASK = "partials/tasks/task.html"
+DRAWER = "partials/tasks/drawer.html"
 NUMBERS = "partials/dashboard.html"
 
 
@@ -152,8 +154,12 @@ class Fragments:
         return made
 
     async def _count(self, _keys: Iterable[int]) -> list[str]:
-        running = await web.services().tasks.count_living()
-        return [self._partial("partials/tasks/count.html", "count", running)]
+        now = await drawer()
+        return [
+            self._partial("partials/tasks/count.html", "count", now.running),
+            self._partial(DRAWER, "drawer_head", now, True),
+            self._partial(DRAWER, "drawer_body", now, True),
+        ]
 
     async def _overview(self, _keys: Iterable[int]) -> list[str]:
         return [self._partial(NUMBERS, "tiles", await overview(), True)]

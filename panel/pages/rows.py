@@ -97,6 +97,7 @@ class TaskRow:
     title: str
     url: str
     vm_url: str | None
+    again: bool  # it can be tried again
 
 
 async def vm_rows(vms: Sequence[Vm]) -> list[VmRow]:
@@ -212,6 +213,7 @@ async def task_rows(tasks: Sequence[Task]) -> list[TaskRow]:
                 title=task_word(task.kind),
                 url=web.url("pages.task", task=task.id),
                 vm_url=url,
+                again=(url is not None or task.vm_id is None) and web.services().tasks.repeatable(task),
             )
         )
     return rows

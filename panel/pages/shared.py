@@ -15,6 +15,7 @@ from werkzeug.datastructures import MultiDict
 from panel import web
 from panel.errors import ConfigError, PanelError, Unauthorized
 from panel.i18n import gettext_noop as _
+from panel.pages.topics import live_url
 from panel.pages.words import localised
 from panel.security import Actor
 
@@ -102,6 +103,8 @@ async def page(template: str, /, *, status: int = 200, here: str | None = None, 
     flashes = [*waiting, *context.pop("flashes", [])]
     if here is not None:
         context["current_path"] = here
+    if await web.session() is not None:
+        context.setdefault("live_url", live_url())  # of tasks every page hears
     response = Response(await web.render(template, flashes=flashes, **context), status)
     if waiting:
         web.set_cookie(response, FLASH_COOKIE, "", max_age=0)

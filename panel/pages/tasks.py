@@ -65,6 +65,13 @@ async def task_page(_actor: Actor, task: str) -> Response:
     )
 
 
+@post("/tasks/<task>/again", "task_again", task_path)
+async def task_again(actor: Actor, task: str) -> Response:
+    """Try again what a task did not do, as a new task."""
+    new = await web.services().tasks.again(actor, task)
+    return done(task_path(new.id), gettext(_("Trying again, as a new task.")))
+
+
 @post("/tasks/<task>/cancel", "task_cancel", task_path)
 async def task_cancel(actor: Actor, task: str) -> Response:
     """Ask a task to stop."""

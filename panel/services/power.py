@@ -14,7 +14,7 @@ from panel.security import Actor, Permission
 from panel.services.engines import EnginePool, capabilities, limited
 from panel.services.names import check_password
 from panel.services.observations import Observations
-from panel.services.tasks import TaskContext, TaskService, subject
+from panel.services.tasks import TaskContext, TaskService, subject, vm_of
 
 POWER_SECONDS = 300.0  # the engine's own deadlines are shorter
 PASSWORD_SECONDS = 60.0
@@ -59,7 +59,7 @@ class PowerService:
         self._tasks = tasks
         self._pool = pool
         self._observations = observations
-        tasks.register("vm.power", self._run_power, self._settle_power, _("Change a VM's power"))
+        tasks.register("vm.power", self._run_power, self._settle_power, _("Change a VM's power"), self._again_power)
         tasks.register("vm.password", self._run_password, self._settle_password, _("Set a guest's password"))
 
     async def act(self, actor: Actor, vm: Vm, action: PowerAction, notes: Sequence[Text] = ()) -> Task:
@@ -123,6 +123,9 @@ class PowerService:
                 state=seen.state,
             )
         return {"action": action, "state": seen.state}
+
+    async def _again_power(self, actor: Actor, task: Task, params: dict[str, Any], notes: Sequence[Text]) -> Task:
+        return await self.act(actor, await vm_of(task), PowerAction(params["action"]), notes)
 
     async def _settle_power(self, context: TaskContext) -> tuple[TaskStatus, Text]:
         vm, host = await subject(context)

@@ -26,6 +26,7 @@ from panel.services.texts import pack, unpack
 from panel.services.whole import to_the_end, whole
 
 LIVING = (TaskStatus.QUEUED, TaskStatus.RUNNING)
+REPEATABLE = (TaskStatus.FAILED, TaskStatus.CANCELLED)
 STOP_GRACE = 1.5  # seconds that tasks get to clean up when the panel stops
 SETTLE_RETRY = 5.0  # seconds between tries to settle with a host that does not answer
 
@@ -57,15 +58,19 @@ class TaskContext:
 
 Run = Callable[[TaskContext], Awaitable[dict[str, Any] | None]]
 Settle = Callable[[TaskContext], Awaitable[tuple[TaskStatus, Text]]]
+Again = Callable[[Actor, Task, dict[str, Any], Sequence[Text]], Awaitable[Task]]
 
 
 @dataclass(frozen=True, slots=True)
 class TaskKind:
-    """How a kind of task runs; and how one that the panel died over is settled: against what the hypervisor says."""
+    """How a kind of task runs; and how one that the panel died over is settled: against what the hypervisor says.
+    ``again`` asks for the same once more, with all checks: only for kinds that are safe to repeat and have no secret among
+    their parameters, which are kept when the task fails or is cancelled."""
 
     run: Run
     settle: Settle
     title: str
+    again: Again | None = None
 
 
 class TaskService:
@@ -78,9 +83,9 @@ class TaskService:
         self._audit = audit
         self._running: dict[str, asyncio.Task[None]] = {}
 
-    def register(self, kind: str, run: Run, settle: Settle, title: str) -> None:
+    def register(self, kind: str, run: Run, settle: Settle, title: str, again: Again | None = None) -> None:
         """Name the code behind a kind of task. ``title`` is a msgid."""
-        self.kinds[kind] = TaskKind(run, settle, title)
+        self.kinds[kind] = TaskKind(run, settle, title, again)
 
     @whole
     async def submit(
@@ -155,10 +160,6 @@ class TaskService:
             raise NotFound(_("There is no task {task}."), task=task_id[:32])
         return task
 
-    async def count_living(self) -> int:
-        """How many tasks are queued or running."""
-        return await Task.filter(status__in=LIVING).count()
-
     async def cancel(self, actor: Actor, task_id: str) -> Task:
         """Ask a living task to stop; what it made so far is cleaned up. ``Conflict`` when it ended already."""
         task = await self.get(task_id)
@@ -174,6 +175,25 @@ class TaskService:
         elif first:  # a second one would break the clean-up that the first began
             running.cancel()
         return await self.get(task_id)
+
+    def repeatable(self, task: Task) -> bool:
+        """Whether the task did not succeed, and all that is needed to try again was kept."""
+        kind = self.kinds.get(task.kind)
+        return task.status in REPEATABLE and bool(task.params) and kind is not None and kind.again is not None
+
+    async def again(self, actor: Actor, task_id: str) -> Task:
+        """Try again what a task did not do: a new task, whose log names the first.
+
+        Raises:
+            Conflict: the task cannot be repeated, or what it would do is not possible now.
+            NotFound: the task, its VM or its host is gone.
+        """
+        task = await self.get(task_id)
+        again = self.kinds[task.kind].again if self.repeatable(task) else None
+        if again is None:
+            raise Conflict(_("Task {task} cannot be tried again. Ask for it anew."), task=task_id)
+        note = Text(_("Tried again after task {task}."), {"task": task.id})
+        return await again(actor, task, self._context(task).params, (note,))
 
     async def log(self, task_id: str, level: str, text: Text) -> None:
         """Append a line to a task's log."""
@@ -258,7 +278,9 @@ class TaskService:
         if pack(text) != task.message:  # the last step said it already
             await TaskLine.create(task_id=task.id, at=now(), level=level, message=pack(text))
         task.status, task.ended_at, task.message = status, now(), pack(text)
-        task.lock, task.params, task.error_status = None, "", error_status  # secrets do not outlive the task
+        task.lock, task.error_status = None, error_status
+        if not self.repeatable(task):
+            task.params = ""  # secrets do not outlive the task
         if status is TaskStatus.SUCCEEDED:
             task.percent = 100
         await task.save(
@@ -283,9 +305,13 @@ class TaskService:
 
 async def subject(context: TaskContext) -> tuple[Vm, Host]:
     """The VM and host that a task is about. ``NotFound`` when the VM is gone."""
-    vm = await Vm.get_or_none(id=context.task.vm_id).prefetch_related("host", "nics")
-    if vm is None:
-        raise NotFound(
-            _("There is no VM {name} on host {host}."), name=context.task.vm_name, host=context.task.host_name
-        )
+    vm = await vm_of(context.task)
     return vm, vm.host
+
+
+async def vm_of(task: Task) -> Vm:
+    """The VM that a task is or was about, with host and interfaces. ``NotFound`` when it is gone."""
+    vm = await Vm.get_or_none(id=task.vm_id).prefetch_related("host", "nics")
+    if vm is None:
+        raise NotFound(_("There is no VM {name} on host {host}."), name=task.vm_name, host=task.host_name)
+    return vm

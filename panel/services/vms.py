@@ -27,7 +27,7 @@ from panel.services.names import LONGEST, check_identifier, check_password, chec
 from panel.services.observations import Observations
 from panel.services.observer import Observer
 from panel.services.specs import NicRequest, check_sizes, hostname, nic_specs, stored_spec
-from panel.services.tasks import TaskContext, TaskService, subject
+from panel.services.tasks import TaskContext, TaskService, subject, vm_of
 from panel.services.whole import to_the_end, whole
 
 
@@ -72,9 +72,9 @@ class VmService:
         self._events = events
         self._audit = audit
         tasks.register("vm.create", self._run_create, self._settle_create, _("Create a VM"))
-        tasks.register("vm.update", self._run_update, self._settle_update, _("Change a VM"))
-        tasks.register("vm.delete", self._run_delete, self._settle_delete, _("Delete a VM"))
-        tasks.register("host.scan", self._run_scan, self._settle_scan, _("Scan a host for VMs"))
+        tasks.register("vm.update", self._run_update, self._settle_update, _("Change a VM"), self._again_update)
+        tasks.register("vm.delete", self._run_delete, self._settle_delete, _("Delete a VM"), self._again_delete)
+        tasks.register("host.scan", self._run_scan, self._settle_scan, _("Scan a host for VMs"), self._again_scan)
 
     # -- reading -------------------------------------------------------------------------------------------------
 
@@ -279,6 +279,10 @@ class VmService:
             await context.warn(_("At the next start: {fields}."), fields=", ".join(vm.pending))
         return {"live": list(outcome.live), "at_next_start": list(outcome.at_next_start)}
 
+    async def _again_update(self, actor: Actor, task: Task, params: dict[str, Any], notes: Sequence[Text]) -> Task:
+        change, limits = VmChange(**params["change"]), params["limits"]
+        return await self.update(actor, await vm_of(task), change, limits=limits, notes=notes)
+
     async def _settle_update(self, context: TaskContext) -> tuple[TaskStatus, Text]:
         vm, host = await subject(context)
         seen = await self._look(vm, host)
@@ -289,7 +293,7 @@ class VmService:
 
     # -- deleting ------------------------------------------------------------------------------------------------
 
-    async def delete(self, actor: Actor, vm: Vm) -> Task:
+    async def delete(self, actor: Actor, vm: Vm, notes: Sequence[Text] = ()) -> Task:
         """Remove the VM with all that the panel made for it; disks that others made stay.
 
         Raises:
@@ -298,7 +302,11 @@ class VmService:
         actor.require(Permission.MANAGE)
         capabilities(vm.host.engine).require("delete")
         self._pool.of(vm.host)
-        return await self._tasks.submit(actor, "vm.delete", {}, host=(vm.host_id, vm.host.name), vm=(vm.id, vm.name))
+        about = {"host": (vm.host_id, vm.host.name), "vm": (vm.id, vm.name)}
+        return await self._tasks.submit(actor, "vm.delete", {}, **about, notes=notes)
+
+    async def _again_delete(self, actor: Actor, task: Task, _params: dict[str, Any], notes: Sequence[Text]) -> Task:
+        return await self.delete(actor, await vm_of(task), notes)
 
     async def _run_delete(self, context: TaskContext) -> dict[str, Any]:
         vm, host = await subject(context)
@@ -320,12 +328,17 @@ class VmService:
 
     # -- scanning ------------------------------------------------------------------------------------------------
 
-    async def scan(self, actor: Actor, host: Host) -> Task:
+    async def scan(self, actor: Actor, host: Host, notes: Sequence[Text] = ()) -> Task:
         """Adopt the VMs of a host that the panel does not know, and mark those that vanished."""
         actor.require(Permission.MANAGE)
         capabilities(host.engine).require("scan")
         self._pool.of(host)
-        return await self._tasks.submit(actor, "host.scan", {}, host=(host.id, host.name))
+        return await self._tasks.submit(actor, "host.scan", {}, host=(host.id, host.name), notes=notes)
+
+    async def _again_scan(self, actor: Actor, task: Task, _params: dict[str, Any], notes: Sequence[Text]) -> Task:
+        if host := await Host.get_or_none(id=task.host_id):
+            return await self.scan(actor, host, notes)
+        raise NotFound(_("There is no host {name}."), name=task.host_name)
 
     async def _run_scan(self, context: TaskContext) -> dict[str, Any]:
         host = await Host.get(id=context.task.host_id)

@@ -254,6 +254,19 @@
     live("reconnecting");
   });
 
+  // ---- the drawer of tasks stays as it was left -------------------------------------------------------------------
+  const drawer = $("#drawer");
+  if (drawer) {
+    try {
+      drawer.open = localStorage.getItem("openidcs-drawer") === "open";
+    } catch { /* this browser keeps nothing: closed, as without JavaScript */ }
+    drawer.addEventListener("toggle", () => {
+      try {
+        localStorage.setItem("openidcs-drawer", drawer.open ? "open" : "closed");
+      } catch { /* the same */ }
+    });
+  }
+
   // ---- menus and keys ---------------------------------------------------------------------------------------------
   // Popovers work alone; where CSS cannot anchor them to their button yet, put them there.
   if (!CSS.supports("position-area", "bottom")) {
