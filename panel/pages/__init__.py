@@ -2,6 +2,7 @@
 
 from panel.pages import (
     auth,
+    bulk,
     create,
     dashboard,
     filters,
@@ -22,6 +23,7 @@ from panel.pages.shared import blueprint
 __all__ = [
     "auth",
     "blueprint",
+    "bulk",
     "create",
     "dashboard",
     "filters",
