@@ -27,7 +27,7 @@ PLACEHOLDER = re.compile(r"\{\w+\}|%\(\w+\)s")
 # The same in every language: names of products, files, languages and units, a class, and keys of the keyboard.
 NAMES = re.compile(
     r"\b(OpenIDCS( Panel)?|openapi\.json|English|中文|UTC|[KMGTP]iB|console-page"
-    r"|(Ctrl|Alt|Shift|Super)(\+\w+)*|Tab|Esc|Enter|PrintScreen|Up|Down|Left|Right)\b"
+    r"|(Ctrl|Alt|Shift|Super)(\+\w+)*|Tab|Esc|Enter|PrintScreen|Up|Down|Left|Right|[jkx])\b"
 )
 ATTRIBUTES = re.compile(
     r'([a-z-]+="[^"]*" ?|required ?|disabled ?|data-[a-z-]+ ?)+'

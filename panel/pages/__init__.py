@@ -2,6 +2,7 @@
 
 from panel.pages import (
     auth,
+    bulk,
     create,
     dashboard,
     drawer,
@@ -23,6 +24,7 @@ from panel.pages.shared import blueprint
 __all__ = [
     "auth",
     "blueprint",
+    "bulk",
     "create",
     "dashboard",
     "drawer",

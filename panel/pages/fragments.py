@@ -16,7 +16,7 @@ from panel.pages.numbers import overview
 from panel.pages.proxies import domain_rows
 from panel.pages.published import published_of
 from panel.pages.rows import host_rows, host_tasks, task_rows, vm_rows_by_id, vm_tasks
-from panel.pages.topics import Topics
+from panel.pages.topics import MOST_ROWS, Topics
 from panel.services.tasks import LIVING
 
 Key = tuple[str, int | str]
@@ -61,7 +61,7 @@ class Fragments:
         there = set(await Vm.filter(id__in=list(topics.vms)).values_list("id", flat=True))
         keys += [("vm-row", vm_id) for vm_id in topics.vms & {*changed, *busy} | (topics.vms - there)]
         if topics.tasks:
-            recent = Task.filter(Q(ended_at__gte=since) | Q(status__in=LIVING)).limit(100)
+            recent = Task.filter(Q(ended_at__gte=since) | Q(status__in=LIVING)).order_by("-created_at").limit(MOST_ROWS)
             keys += [("task-row", str(task_id)) for task_id in await recent.values_list("id", flat=True)]
         return [*keys, ("count", 0)]
 
@@ -81,7 +81,9 @@ class Fragments:
     async def _vm_row(self, ids: list[int]) -> list[str]:
         rows = await vm_rows_by_id(ids)
         gone = set(ids) - {row.vm.id for row in rows}
-        return [self._partial(VMS, "vm_row", row, True) for row in rows] + [_gone(f"vm-{vm_id}") for vm_id in gone]
+        return [self._partial(VMS, "vm_row", row, True, self._topics.pick) for row in rows] + [
+            _gone(f"vm-{vm_id}") for vm_id in gone
+        ]
 
     async def _vm(self, ids: list[int]) -> list[str]:
         made: list[str] = []

@@ -22,6 +22,7 @@ class Topics:
         vms: the VMs whose rows are visible.
         vm / host / task: the one whose page this is.
         hosts: rows of hosts; tasks: rows of tasks; new_tasks: tasks that begin are put on top of the list.
+        pick: the rows of VMs can be selected.
         overview: the numbers of the dashboard.
         network: of the VM's page, the lists of its network are shown.
         since: when the page was rendered.
@@ -31,6 +32,7 @@ class Topics:
     vm: int | None = None
     host: int | None = None
     task: str | None = None
+    pick: bool = False
     hosts: bool = False
     tasks: bool = False
     new_tasks: bool = False
@@ -48,7 +50,7 @@ def live_url(
     flags: Iterable[str] = (),
 ) -> str:
     """The address of a page's event stream. ``flags``: ``hosts``, ``tasks``, ``new_tasks``, ``overview``,
-    ``network``."""
+    ``network``, ``pick``."""
     words = list(flags)
     if rows := list(vms)[:MOST_ROWS]:
         words.append("vms:" + ".".join(map(str, rows)))
@@ -78,6 +80,7 @@ def parse_topics(text: str, since: str = "") -> Topics:
         vm=numbers.get("vm"),
         host=numbers.get("host"),
         task=task,
+        pick="pick" in flags,
         hosts="hosts" in flags,
         tasks="tasks" in flags,
         new_tasks="new_tasks" in flags,

@@ -20,7 +20,7 @@ from panel.pages.rows import VmRow, vm_rows, vm_tasks
 from panel.pages.shared import came_from, done, form_data, get, page, post
 from panel.pages.topics import live_url
 from panel.pages.usage import usage_of_vm
-from panel.pages.words import FIELDS, SAID, STATES, say
+from panel.pages.words import ACTIONS, FIELDS, SAID, STATES, say
 from panel.security import Actor
 from panel.services.engines import capabilities
 
@@ -64,7 +64,8 @@ async def vms_page(_actor: Actor) -> Response:
         hosts=hosts,
         states=[(state, gettext(STATES[state])) for state in (*map(str, PowerState), "creating")],
         q=view.filters["q"],
-        live_url=live_url(vms=[row.vm.id for row in rows]),
+        actions=[(action, gettext(label), icon) for action, (label, icon) in ACTIONS.items()],
+        live_url=live_url(vms=[row.vm.id for row in rows], flags=("pick",)),
     )
 
 
@@ -164,15 +165,20 @@ def _asked_from(host: str, vm: str) -> str:
     return came_from(vm_path(host, vm))
 
 
+def power_action(wanted: str) -> PowerAction:
+    """The power action of a form. ``InvalidInput`` names those there are."""
+    try:
+        return PowerAction(wanted)
+    except ValueError as error:
+        known = ", ".join(PowerAction)
+        raise InvalidInput(_("{field} must be one of: {known}."), field="action", known=known) from error
+
+
 @post("/hosts/<host>/vms/<vm>/power", "vm_power", _asked_from)
 async def vm_power(actor: Actor, host: str, vm: str) -> Response:
     """Ask for a power action; back to the page it was asked from."""
     wanted = (await form_data()).get("action", "") or str((await request.get_json(silent=True) or {}).get("action", ""))
-    try:
-        action = PowerAction(wanted)
-    except ValueError as error:
-        known = ", ".join(PowerAction)
-        raise InvalidInput(_("{field} must be one of: {known}."), field="action", known=known) from error
+    action = power_action(wanted)
     row = await web.services().vms.get(host, vm)
     task = await web.services().power.act(actor, row, action)
     message = say(SAID[action], name=row.title or row.name)

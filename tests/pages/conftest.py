@@ -52,16 +52,17 @@ class Browser:
     async def get(self, path: str, **headers: str) -> Response:
         """Open a page, wherever it leads."""
         response = await self.client.get(path, headers=self.headers | headers)
-        return await self._arrive(path, response)
+        return await self.arrive(path, response)
 
     async def post(self, path: str, /, follow: bool = True, csrf: bool = True, **fields: str) -> Response:
         """Send a form, with the page's token."""
         if csrf:
             fields["csrf_token"] = self.csrf
         response = await self.client.post(path, form=fields, headers=self.headers)
-        return await self._arrive(path, response) if follow else response
+        return await self.arrive(path, response) if follow else response
 
-    async def _arrive(self, path: str, response: Response) -> Response:
+    async def arrive(self, path: str, response: Response) -> Response:
+        """Follow an answer of ``path`` wherever it leads, and read the page."""
         while response.status_code in {301, 302, 303, 307, 308}:
             path = response.headers["Location"]
             response = await self.client.get(path, headers=self.headers)

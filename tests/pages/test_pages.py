@@ -14,6 +14,7 @@ PAGES = [
     "/hosts/alpha", "/hosts/alpha?tab=images", "/hosts/alpha?tab=tasks", "/hosts/alpha?tab=settings",
     "/hosts/alpha/vms/vm-0001", "/hosts/alpha/vms/vm-0001?tab=settings", "/hosts/alpha/vms/vm-0001?tab=tasks",
     "/tasks", "/tasks?status=failed", "/logs", "/logs?level=error", "/settings", "/docs", "/hosts/alpha?tab=nonsense",
+    "/vms/bulk?action=stop&vm=1&vm=4&vm=99",
 ]  # fmt: skip
 
 
