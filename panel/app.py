@@ -34,6 +34,7 @@ from panel.pages import blueprint as pages
 from panel.security import SecretBox
 from panel.services.access import AccessService
 from panel.services.addresses import AddressService
+from panel.services.attention import AttentionService
 from panel.services.audit import AuditLog
 from panel.services.configuration import ConfigurationService
 from panel.services.consoles import ConsoleService
@@ -138,6 +139,7 @@ def build_services(settings: Settings) -> Services:
         publications=PublicationService(probes),
         configuration=ConfigurationService(settings.data_folder, box, access, pool, gateways, observer, events, audit),
         metrics=metrics,
+        attention=AttentionService(settings, gateways),
     )
 
 

@@ -10,9 +10,10 @@ from tortoise.expressions import Q
 
 from panel import i18n, web
 from panel.models import Host, Task, TaskLine, Vm
+from panel.pages.attention import attention
 from panel.pages.drawer import drawer
 from panel.pages.network import address_reason, forward_rows
-from panel.pages.numbers import overview
+from panel.pages.numbers import latest, overview
 from panel.pages.proxies import domain_rows
 from panel.pages.published import published_of
 from panel.pages.rows import host_rows, host_tasks, task_rows, vm_rows_by_id, vm_tasks
@@ -20,7 +21,7 @@ from panel.pages.topics import MOST_ROWS, Topics
 from panel.services.tasks import LIVING
 
 Key = tuple[str, int | str]
-SLOW = frozenset({"seen"})
+SLOW = frozenset({"seen", "attention"})
 SLACK = timedelta(seconds=2)  # between the reading of a page and the time in its address
 
 VMS = "partials/vms/row.html"
@@ -33,7 +34,8 @@ HOST = "partials/hosts/host.html"
 TASKS = "partials/tasks/row.html"
 TASK = "partials/tasks/task.html"
 DRAWER = "partials/tasks/drawer.html"
-NUMBERS = "partials/dashboard.html"
+DASHBOARD = "partials/dashboard.html"
+ATTENTION = "partials/attention.html"
 
 
 class Fragments:
@@ -121,7 +123,8 @@ class Fragments:
     async def _host_row(self, ids: list[int]) -> list[str]:
         rows = await host_rows(await Host.filter(id__in=ids))
         gone = set(ids) - {row.host.id for row in rows}
-        return [self._partial(HOSTS, "host_row", row, True) for row in rows] + [_gone(f"host-{one}") for one in gone]
+        template = DASHBOARD if self._topics.overview else HOSTS
+        return [self._partial(template, "host_row", row, True) for row in rows] + [_gone(f"host-{one}") for one in gone]
 
     async def _host(self, ids: list[int]) -> list[str]:
         made: list[str] = []
@@ -164,7 +167,14 @@ class Fragments:
         ]
 
     async def _overview(self, _keys: Iterable[int]) -> list[str]:
-        return [self._partial(NUMBERS, "tiles", await overview(), True)]
+        numbers = await overview()
+        return [self._partial(DASHBOARD, name, numbers, True) for name in ("tiles", "states")]
+
+    async def _attention(self, _keys: Iterable[int]) -> list[str]:
+        return [
+            self._partial(ATTENTION, "attention", await attention(), True),
+            self._partial(DASHBOARD, "activity", await latest(), True),
+        ]
 
 
 def _gone(element: str) -> str:

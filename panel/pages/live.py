@@ -124,7 +124,7 @@ class Stream:
             case VmChanged(vm_id=vm_id) | VmRemoved(vm_id=vm_id):
                 return self._vm_keys(vm_id)
             case HostChanged(host_id=host_id):
-                keys: list[Key] = [("seen", host_id)]
+                keys: list[Key] = [("seen", host_id), *self._dashboard_keys()]
                 if topics.hosts:
                     keys.append(("host-row", host_id))
                 if topics.host == host_id:
@@ -140,15 +140,16 @@ class Stream:
             keys.append(("vm-row", vm_id))
         if vm_id == self._topics.vm:
             keys.append(("vm", vm_id))
-        if self._topics.overview:
-            keys.append(("overview", 0))
-        return keys
+        return keys + self._dashboard_keys()
+
+    def _dashboard_keys(self) -> list[Key]:
+        return [("overview", 0), ("attention", 0)] if self._topics.overview else []
 
     async def _task_keys(self, event: Event, task_id: str) -> list[Key]:
         keys: list[Key] = [("task", task_id)] if task_id == self._topics.task else []
         if isinstance(event, TaskLogged):
             return keys
-        keys.append(("count", 0))
+        keys += [("count", 0), *self._dashboard_keys()]
         if self._topics.tasks:
             keys.append(("task-row", task_id))
         row = await Task.get_or_none(id=task_id)

@@ -1,19 +1,24 @@
-"""The numbers of the dashboard."""
+"""The numbers of the dashboard, and what was done last."""
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
-from panel.models import Task, TaskStatus
-from panel.services.clock import now
+from panel import web
+from panel.models import LogEntry
+from panel.services.attention import failed_lately
+from panel.services.audit import LogFilter
 from panel.services.stats import statistics
 
-RECENT = timedelta(hours=24)
+LOG_SHOWN = 10
 
 
 async def overview() -> dict[str, Any]:
     """``statistics`` and the tasks that failed lately."""
-    failed = (TaskStatus.FAILED, TaskStatus.INTERRUPTED)
-    lately = await Task.filter(status__in=failed, created_at__gte=now() - RECENT).count()
-    return await statistics() | {"failed_lately": lately}
+    return await statistics() | {"failed_lately": await failed_lately().count()}
+
+
+async def latest() -> list[LogEntry]:
+    """The newest entries of the log."""
+    _total, entries = await web.services().audit.read(LogFilter(), limit=LOG_SHOWN)
+    return entries

@@ -23,7 +23,7 @@ class Topics:
         vm / host / task: the one whose page this is.
         hosts: rows of hosts; tasks: rows of tasks; new_tasks: tasks that begin are put on top of the list.
         pick: the rows of VMs can be selected.
-        overview: the numbers of the dashboard.
+        overview: the dashboard: its numbers, its own rows of hosts, what needs attention, what was done last.
         network: of the VM's page, the lists of its network are shown.
         since: when the page was rendered.
     """

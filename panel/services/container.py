@@ -8,6 +8,7 @@ from panel.events import EventBus
 from panel.security import SecretBox
 from panel.services.access import AccessService
 from panel.services.addresses import AddressService
+from panel.services.attention import AttentionService
 from panel.services.audit import AuditLog
 from panel.services.configuration import ConfigurationService
 from panel.services.consoles import ConsoleService
@@ -58,3 +59,4 @@ class Services:
     publications: PublicationService
     configuration: ConfigurationService
     metrics: MetricsService
+    attention: AttentionService

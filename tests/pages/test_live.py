@@ -136,6 +136,15 @@ async def test_hosts_and_freshness(app: Quart, browser: Browser, alpha: FakeWorl
         await events.until('id="host-capacity" hx-swap-oob="morph"')
 
 
+async def test_dashboard(app: Quart, browser: Browser, alpha: FakeWorld, services: Services) -> None:
+    """Its numbers, its own rows of hosts, what needs attention and what was done last."""
+    async with Events(app, browser, "hosts,overview") as events:
+        alpha.behaviour = Behaviour(manner=Manner.REFUSING)
+        await events.until('id="host-', "Cores given")
+        for part in ("tiles", "vm-states", "attention", "activity"):
+            await events.until(f'id="{part}" hx-swap-oob="morph"')
+
+
 async def test_ends_with_the_login(app: Quart, browser: Browser, alpha: FakeWorld) -> None:
     """Logging out ends the streams of that login."""
     await browser.get("/")

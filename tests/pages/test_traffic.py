@@ -49,6 +49,6 @@ async def test_drift_that_stays_is_on_the_hosts_page(browser: Browser, alpha: Fa
     assert isinstance(gateway, MemoryGateway)
     gateway.applied = RuleSet(guests=gateway.applied.guests, revision=gateway.applied.revision)
     await services.gateways.converge(host, look=True)
-    for path in ("/hosts/alpha", TAB):
+    for path in ("/hosts/alpha", TAB, "/"):
         await browser.get(path)
         assert "its host only reports" in browser.text
