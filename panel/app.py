@@ -222,7 +222,7 @@ def _install_hooks(app: Quart, services: Services) -> None:
             response.headers.setdefault(name, value)
         if "Cache-Control" not in response.headers:
             response.headers["Cache-Control"] = "no-store"
-        return response
+        return await web.compress(response)
 
 
 def _install_errors(app: Quart) -> None:

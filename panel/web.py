@@ -20,7 +20,7 @@ from panel.errors import Forbidden, NotFound
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 from panel.models import Session
-from panel.security import Actor, Source, same
+from panel.security import Actor, Source, same, unveil, veil
 from panel.services.container import Services
 
 SESSION_COOKIE = "openidcs_session"
@@ -31,6 +31,7 @@ STATIC = Path(__file__).parent / "static"
 TEMPLATES = Path(__file__).parent / "templates"
 YEAR = 31_536_000
 COMPRESSED = {".css", ".js", ".svg", ".json", ".txt"}
+SMALLEST = 1000  # bytes of HTML: what is smaller fits into one packet anyway
 
 
 def services() -> Services:
@@ -63,7 +64,8 @@ async def session_actor(source: Source = Source.PAGE) -> Actor | None:
 
 
 async def check_csrf() -> None:
-    """Every unsafe request of a page carries its session's token, in the form or in ``X-CSRF-Token``.
+    """Every unsafe request of a page carries its session's token, in the form or in ``X-CSRF-Token``: veiled as a page
+    has it, or bare as a live fragment, which is not compressed.
 
     Raises:
         Forbidden: it does not, or comes from another site.
@@ -71,7 +73,7 @@ async def check_csrf() -> None:
     check_origin()
     current = await session()
     given = request.headers.get("X-CSRF-Token") or (await request.form).get("csrf_token", "")
-    if current is None or not same(given, current.csrf):
+    if current is None or not (same(given, current.csrf) or same(unveil(given), current.csrf)):
         raise Forbidden(_("This form is out of date. Reload the page and try again."))
 
 
@@ -186,14 +188,30 @@ def _asset_bytes(path: str) -> tuple[bytes, bytes | None, str]:
 async def serve_asset(digest: str, path: str) -> Response:
     """A file below ``static/``, compressed once per process. An old digest gets today's file, uncached."""
     content, packed, kind = _asset_bytes(path)
-    use_packed = packed is not None and "gzip" in request.headers.get("Accept-Encoding", "")
-    response = Response(packed if use_packed else content, content_type=f"{kind}; charset=utf-8")
-    if use_packed:
+    body = packed if packed is not None and _takes_gzip() else content
+    response = Response(body, content_type=f"{kind}; charset=utf-8")
+    if body is packed:
         response.headers["Content-Encoding"] = "gzip"
     response.headers["Vary"] = "Accept-Encoding"
     current = digest == assets_digest()
     response.headers["Cache-Control"] = f"public, max-age={YEAR}, immutable" if current else "no-cache"
     return response
+
+
+async def compress(response: Response) -> Response:
+    """Pages and fragments, for whoever takes gzip. Their CSRF token is veiled for this. Streams stay as they are."""
+    if response.mimetype != "text/html":
+        return response
+    response.vary.add("Accept-Encoding")
+    body = await response.get_data(as_text=False)
+    if len(body) >= SMALLEST and _takes_gzip():
+        response.set_data(gzip.compress(body, 6, mtime=0))
+        response.headers["Content-Encoding"] = "gzip"
+    return response
+
+
+def _takes_gzip() -> bool:
+    return request.accept_encodings.quality("gzip") > 0
 
 
 # -- templates -------------------------------------------------------------------------------------------------
@@ -257,7 +275,7 @@ async def render(template: str, /, **context: Any) -> str:
         "lang": i18n.language(),
         "theme": theme(),
         "actor": await session_actor(),
-        "csrf_token": current.csrf if current else "",
+        "csrf_token": veil(current.csrf) if current else "",
         "current_path": _current_path(),
         "running_tasks": 0,
         "drawer": None,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from panel.errors import ConfigError, Forbidden
-from panel.security import Actor, Permission, SecretBox, Source, new_token, same
+from panel.security import Actor, Permission, SecretBox, Source, new_token, same, unveil, veil
 
 
 def test_the_key_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
@@ -67,3 +67,16 @@ def test_permissions() -> None:
         with pytest.raises(Forbidden, match=permission):
             viewer.require(permission)
     assert len({new_token() for _ in range(20)}) == 20
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.text(st.characters(codec="utf-8"), min_size=8))
+def test_a_veil_is_lifted_and_never_the_same(secret: str) -> None:
+    veils = {veil(secret) for _ in range(3)}
+    assert len(veils) == 3
+    assert {unveil(each) for each in veils} == {secret}
+
+
+@pytest.mark.parametrize("nonsense", ["", "wrong", "AAA", "中文", "====", "A" * 43])
+def test_what_is_no_veil_hides_nothing(nonsense: str) -> None:
+    assert unveil(nonsense) == ""
