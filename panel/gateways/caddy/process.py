@@ -113,9 +113,15 @@ class CaddyProcess:
             _signal(pid, signal.SIGTERM)
         for _try in range(int(STOP_SECONDS / 0.05)):
             if not self._lives(pid):
-                return
+                break
             await asyncio.sleep(0.05)
-        _signal(pid, signal.SIGKILL)
+        else:
+            _signal(pid, signal.SIGKILL)
+        if self._child is not None and self._child.pid == pid:
+            with suppress(
+                subprocess.TimeoutExpired
+            ):  # one that is ending has no command line any more, and is not gone yet
+                await asyncio.to_thread(self._child.wait, STOP_SECONDS)
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
