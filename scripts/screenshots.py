@@ -83,8 +83,9 @@ def furnish(panel: PanelProcess) -> str:
 def shoot(browser: Browser, panel: PanelProcess, task: str, folder: Path, kinds: list[tuple[str, str, str]]) -> None:
     """One picture per page and kind (width, theme, language)."""
     for width, scheme, language in kinds:
+        size = WIDE if width == "wide" else NARROW
         context = browser.new_context(
-            viewport=WIDE if width == "wide" else NARROW,  # type: ignore[arg-type]
+            viewport=size,  # type: ignore[arg-type]
             color_scheme=scheme,  # type: ignore[arg-type]
             locale="zh-CN" if language == "zh" else "en-US",
             base_url=panel.url,
@@ -96,7 +97,11 @@ def shoot(browser: Browser, panel: PanelProcess, task: str, folder: Path, kinds:
             else:
                 page.goto(f"/tasks/{task}" if path == "task" else path)
             page.wait_for_timeout(2500 if name in {"console", "docs"} else 400)
-            page.screenshot(path=folder / f"{name}-{width}-{scheme}-{language}.png", full_page=name != "console")
+            if name != "console":  # what sticks to the window's foot is to be at the page's foot
+                height = page.evaluate("document.documentElement.scrollHeight")
+                page.set_viewport_size({"width": size["width"], "height": max(size["height"], height)})
+            page.screenshot(path=folder / f"{name}-{width}-{scheme}-{language}.png")
+            page.set_viewport_size(size)  # type: ignore[arg-type]
             if path is None:
                 page.fill("input[name=token]", panel.token)
                 page.keyboard.press("Enter")
