@@ -82,6 +82,7 @@ class TaskService:
         self._box = box
         self._audit = audit
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._starting: dict[str, asyncio.Event] = {}  # stored, or about to be, and not begun yet
 
     def register(self, kind: str, run: Run, settle: Settle, title: str, again: Again | None = None) -> None:
         """Name the code behind a kind of task. ``title`` is a msgid."""
@@ -104,8 +105,25 @@ class TaskService:
         Raises:
             Conflict: another task has the VM; its id is in the message.
         """
+        task_id = uuid.uuid4().hex
+        self._starting[task_id] = asyncio.Event()
+        try:
+            return await self._submit(task_id, actor, kind, params, host, vm, notes)
+        finally:
+            self._begun(task_id)
+
+    async def _submit(
+        self,
+        task_id: str,
+        actor: Actor,
+        kind: str,
+        params: Mapping[str, Any],
+        host: tuple[int, str],
+        vm: tuple[int, str] | None,
+        notes: Sequence[Text],
+    ) -> Task:
         task = await self._store(
-            id=uuid.uuid4().hex,
+            id=task_id,
             kind=kind,
             status=TaskStatus.RUNNING,  # this process starts it below
             started_at=now(),
@@ -124,7 +142,12 @@ class TaskService:
         await self._audit.write(actor, kind, "vm" if vm else "host", name, Text(self.kinds[kind].title))
         self.events.publish(TaskChanged(task.id, ended=False))
         self._start(task, self._run(task))
+        await self._starting[task_id].wait()
         return task
+
+    def _begun(self, task_id: str) -> None:
+        if event := self._starting.pop(task_id, None):
+            event.set()
 
     async def _store(self, **columns: Any) -> Task:
         """The task's row, with its lock, or ``Conflict`` naming who has the lock."""
@@ -167,6 +190,8 @@ class TaskService:
             raise Conflict(_("Task {task} has ended already."), task=task_id)
         first = await Task.filter(id=task_id, cancel_requested=False).update(cancel_requested=True)
         await self._audit.write(actor, "task.cancel", "task", task_id, Text(_("Asked a task to stop.")))
+        if starting := self._starting.get(task_id):
+            await starting.wait()  # what has not begun cannot clean up
         running = self._running.get(task_id)
         if running is None:
             task = await self.get(task_id)
@@ -222,6 +247,7 @@ class TaskService:
         job.add_done_callback(lambda _job: self._running.pop(task.id, None))
 
     async def _run(self, task: Task) -> None:
+        self._begun(task.id)
         kind = self.kinds[task.kind]
         context = self._context(task)
         try:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from dataclasses import asdict
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -86,6 +87,33 @@ async def test_a_lock_is_held_by_the_database(services: Services, fake_host: str
     await Task.filter(id=held.id).update(lock=None, status=TaskStatus.INTERRUPTED)
     await services.tasks.wait((await services.vms.delete(ADMIN, vm)).id, 5)
     assert not await Vm.exists(id=vm.id)
+
+
+async def test_cancel_of_what_is_stored_and_has_not_begun(
+    services: Services, fake_host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored, go_on = asyncio.Event(), asyncio.Event()
+    write = services.audit.write
+
+    async def slow(*words: Any, **more: Any) -> None:
+        if words[1] == "vm.create":
+            stored.set()
+            await go_on.wait()
+        await write(*words, **more)
+
+    monkeypatch.setattr(services.audit, "write", slow)
+    making = asyncio.create_task(make(services, "vm-1"))
+    await stored.wait()
+    task = await Task.get(kind="vm.create")
+    cancelling = asyncio.create_task(services.tasks.cancel(ADMIN, task.id))
+    await asyncio.sleep(0.05)
+    go_on.set()
+    await cancelling
+    assert (await services.tasks.wait(task.id, 5)).status is TaskStatus.CANCELLED
+    with pytest.raises(AssertionError):
+        await making
+    assert not await Vm.exists(name="vm-1")
+    assert not world("world1").vms
 
 
 async def test_cancel_cleans_up(services: Services, fake_host: str) -> None:
