@@ -85,6 +85,13 @@ def broken(page: Page, where: str) -> list[str]:
     ]
 
 
+def go(page: Page, path: str) -> None:
+    """Open a page at its whole height: what sticks to the window's foot lies over nothing then."""
+    page.goto(path)
+    width, height = page.evaluate("[window.innerWidth, document.documentElement.scrollHeight]")
+    page.set_viewport_size({"width": width, "height": max(height, 900)})
+
+
 def log_in(page: Page, panel: PanelProcess) -> None:
     page.fill("input[name=token]", panel.token)
     page.keyboard.press("Enter")
@@ -100,7 +107,7 @@ def test_no_page_breaks_a_rule(chromium: Browser, furnished: tuple[PanelProcess,
     problems = broken(page, "/login")
     log_in(page, panel)
     for path in (*PAGES, f"/tasks/{task}"):
-        page.goto(path)
+        go(page, path)
         problems += broken(page, path)
     context.close()
     assert not problems, "\n".join(problems)
@@ -114,9 +121,9 @@ def test_what_opens_breaks_none_either(chromium: Browser, furnished: tuple[Panel
     page = context.new_page()
     page.goto("/login")
     log_in(page, panel)
-    page.goto("/vms")
+    go(page, "/vms")
     problems = broken(page, "/vms")
-    page.goto(VM)
+    go(page, VM)
     problems += broken(page, VM)
     openers = ['[popovertarget="user-menu"]', '[popovertarget$="-power"]']
     if way.startswith("narrow"):
