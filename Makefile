@@ -11,7 +11,7 @@ test: ## install what is missing and check everything
 	@scripts/bootstrap.sh test
 	@scripts/test.sh all $(ARGS)
 
-test-fast: ## the checks and tests that need neither hypervisor nor browser
+test-fast: ## the checks and tests that need neither hypervisor nor browser, but the slow ones
 	@scripts/bootstrap.sh dev
 	@scripts/test.sh fast $(ARGS)
 

@@ -2,7 +2,7 @@
 # All checks. scripts/bootstrap.sh has made the machine ready.
 #
 #   scripts/test.sh all  [pytest arguments]    checks of form, then every test
-#   scripts/test.sh fast [pytest arguments]    without the tests marked live or browser
+#   scripts/test.sh fast [pytest arguments]    without the tests marked live, browser or slow
 #   scripts/test.sh lint                       only the checks of form
 #
 # Each check runs whatever the one before said; one that fails fails the whole. pytest is the last to speak.
@@ -45,7 +45,7 @@ main() {
     lint || status=1
     case $mode in
     lint) return $status ;;
-    fast) run_pytest -n 2 -m "not live and not browser" "$@" ;;
+    fast) run_pytest -n 2 -m "not live and not browser and not slow" "$@" ;;
     all)
         run_pytest -n 2 -m "not live and not browser" "$@"
         run_pytest -m "live or browser" "$@" # one after the other: they share this machine's hypervisor

@@ -15,6 +15,8 @@ from panel.cli import main
 from panel.engines.fake.world import world
 from panel.engines.types import PowerState
 
+pytestmark = pytest.mark.slow
+
 
 class Cli:
     """Runs ``openidcs`` in this process, as a shell would."""

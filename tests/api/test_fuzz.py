@@ -118,6 +118,7 @@ WHO: dict[str, Callable[[Target], dict[str, str]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("who", WHO)
 @pytest.mark.parametrize(
     "mode", [GenerationMode.POSITIVE, pytest.param(GenerationMode.NEGATIVE, marks=pytest.mark.live)]

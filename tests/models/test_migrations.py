@@ -21,6 +21,7 @@ from panel.models import database
 from panel.models.database import close_database, config, migrate, open_database
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
 MODELS: list[Any] = [model for name in models.__all__ if hasattr(model := getattr(models, name), "_meta")]
 MIGRATIONS = sorted(path.stem for path in (ROOT / "panel/migrations").glob("0*.py"))
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
