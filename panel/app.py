@@ -205,7 +205,8 @@ def _install_hooks(app: Quart, services: Services) -> None:
         await services.gateways.stop()
         await services.sites.stop()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(services.pool.close(), 1.0)
+            async with asyncio.timeout(1.0):
+                await services.pool.close()
         await close_database()
 
     @app.before_request

@@ -90,6 +90,7 @@ def capabilities(kind: EngineKind) -> Capabilities:
 async def limited(call: Awaitable[T], seconds: float = QUICK) -> T:
     """Wait for an engine's answer at most ``seconds``. ``EngineTimeout`` beyond."""
     try:
-        return await asyncio.wait_for(call, seconds)
+        async with asyncio.timeout(seconds):
+            return await call
     except TimeoutError as error:
         raise EngineTimeout(_("The host did not answer within {seconds} s."), seconds=int(seconds)) from error

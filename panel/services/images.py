@@ -88,7 +88,8 @@ class ImageService:
                 stdin=asyncio.subprocess.DEVNULL, env=os.environ | {"OPENIDCS_REBUILD": "1"},
             )  # fmt: skip
             try:
-                code = await asyncio.wait_for(process.wait(), BUILD_SECONDS)
+                async with asyncio.timeout(BUILD_SECONDS):
+                    code = await process.wait()
             except TimeoutError as error:
                 process.kill()
                 raise EngineFailure(_("The build took longer than {seconds} s."), seconds=BUILD_SECONDS) from error
@@ -115,7 +116,8 @@ async def _inspect(file: Path) -> dict[str, Any]:
             "qemu-img", "info", "--output=json", "--", str(file),
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
-        output, _nothing = await asyncio.wait_for(process.communicate(), INFO_SECONDS)
+        async with asyncio.timeout(INFO_SECONDS):
+            output, _nothing = await process.communicate()
     except FileNotFoundError as error:
         raise EngineFailure(_("qemu-img is not installed. On Debian: apt-get install qemu-utils.")) from error
     except TimeoutError as error:

@@ -139,7 +139,8 @@ class Observer:
     async def _pause(self, watch: _Watch, failures: int) -> None:
         pause = min(MAX_BACKOFF, self._settings.observe_seconds * 2 ** min(failures, 6))
         with suppress(TimeoutError):
-            await asyncio.wait_for(watch.wake.wait(), pause * random.uniform(0.9, 1.1))  # noqa: S311 - spreads hosts
+            async with asyncio.timeout(pause * random.uniform(0.9, 1.1)):  # noqa: S311 - spreads hosts
+                await watch.wake.wait()
         watch.wake.clear()
 
     async def _round(self, host: Host, engine: Engine, watch: _Watch) -> None:

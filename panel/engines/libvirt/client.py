@@ -191,7 +191,8 @@ class Client:
             link.finish()
             link.pool.retire(shut)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(ended.wait(), 2)
+                async with asyncio.timeout(2):
+                    await ended.wait()
 
     async def _connected(self) -> Link:
         """The open link, or a new one. Everybody who waits for a connection shares one attempt."""
@@ -231,7 +232,8 @@ class Client:
     async def _run(self, link: Link, function: Callable[[], T], seconds: float, lane: Lane, settle: bool) -> T:
         slot = link.slots[lane]
         try:
-            await (asyncio.wait_for(slot.acquire(), seconds) if slot.locked() else slot.acquire())
+            async with asyncio.timeout(seconds):
+                await slot.acquire()
         except TimeoutError:
             raise EngineTimeout(
                 "Host {host} is busy: earlier calls have not ended within {seconds} s. Try again later.",
