@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.live.engine_site import engine, place  # noqa: F401 - fixtures of two modules
 from tests.live.libvirt_site import LibvirtSite
 from tests.process import PanelProcess, proxy_settings
 

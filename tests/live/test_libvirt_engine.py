@@ -4,165 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import shutil
 import socket
-import subprocess
-import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
-import libvirt
 import pytest
 
 from panel.engines.libvirt.engine import LibvirtEngine
 from panel.engines.types import (
-    HostConnection,
     NicMode,
-    NicSpec,
     PowerAction,
     PowerState,
     StreamTarget,
     VmChange,
     VmEvent,
-    VmObservation,
-    VmSpec,
 )
 from panel.errors import Conflict, EngineTimeout, HostUnreachable, InvalidInput
+from tests.live.engine_site import IMAGE, NETWORK, Place, Report, connected, spec, ssh, until
 
 pytestmark = pytest.mark.live
-
-URI = "qemu:///system"
-NETWORK = "e-live-nat"
-IMAGE = "Tiny Linux"
-
-
-class Report:
-    """A reporter; ``at`` is called with the number of each step, from 1."""
-
-    def __init__(self, at: Callable[[int], None] = lambda _: None) -> None:
-        self.steps = 0
-        self.warnings: list[str] = []
-        self._at = at
-
-    async def step(self, message: str, /, *, percent: int | None = None, **params: object) -> None:
-        self.steps += 1
-        self._at(self.steps)
-
-    async def warn(self, message: str, /, **params: object) -> None:
-        self.warnings.append(message)
-
-
-@dataclass(frozen=True)
-class Place:
-    """Folders of this module's own."""
-
-    root: Path
-
-    @property
-    def disks(self) -> Path:
-        return self.root / "disks"
-
-    @property
-    def images(self) -> Path:
-        return self.root / "images"
-
-    def connection(self, address: str = URI) -> HostConnection:
-        return HostConnection(
-            "live", address, disks_path=str(self.disks), images_path=str(self.images), options={"network_nat": NETWORK}
-        )
-
-    def files(self) -> set[str]:
-        return {path.name for path in self.disks.iterdir()}
-
-
-@contextlib.contextmanager
-def connected() -> Iterator[libvirt.virConnect]:
-    """A connection beside the engine's."""
-    conn = libvirt.open(URI)
-    try:
-        yield conn
-    finally:
-        conn.close()
-
-
-@pytest.fixture(scope="module")
-def place(demo_image: Path) -> Iterator[Place]:
-    """Folders with the demo image; pools, network, VMs and folders go at the end."""
-    made = Place(Path(tempfile.mkdtemp(prefix="openidcs-test-e-", dir="/var/lib")))
-    made.root.chmod(0o755)
-    made.images.mkdir()
-    shutil.copyfile(demo_image, made.images / "tiny.qcow2")
-    (made.images / "tiny.json").write_text(json.dumps({"os_name": IMAGE, "title": "A tiny Linux"}))
-    yield made
-    with connected() as conn:
-        for domain in conn.listAllDomains():
-            if str(made.root) in domain.XMLDesc():
-                if domain.isActive():
-                    domain.destroy()
-                domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE)
-        for item in (*conn.listAllStoragePools(), *conn.listAllNetworks()):
-            if str(made.root) in item.XMLDesc() or item.name() == NETWORK:
-                item.destroy()
-                item.undefine()
-    shutil.rmtree(made.root)
-
-
-@pytest.fixture
-async def engine(place: Place) -> AsyncIterator[LibvirtEngine]:
-    made = LibvirtEngine(place.connection())
-    await made.prepare()
-    yield made
-    await made.close()
-
-
-def spec(**changes: Any) -> VmSpec:
-    mac = "52:54:00:" + ":".join(f"{byte:02x}" for byte in uuid4().bytes[:3])
-    values: dict[str, Any] = {
-        "ref": str(uuid4()),
-        "name": f"e-{uuid4().hex[:8]}",
-        "title": "Live",
-        "cpu_count": 1,
-        "memory_mib": 160,
-        "disk_gib": 1,
-        "nics": (NicSpec("eth0", NicMode.NAT, mac),),
-        "image": IMAGE,
-        "start": False,
-    }
-    return VmSpec(**(values | changes))
-
-
-async def until(
-    engine: LibvirtEngine, ref: str, ready: Callable[[VmObservation], object], seconds: float
-) -> VmObservation:
-    """Observe, as the observer does, until ``ready``."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        seen = next(vm for vm in await engine.observe() if vm.ref == ref)
-        if ready(seen):
-            return seen
-        await asyncio.sleep(0.5)
-    raise AssertionError(f"not within {seconds} s: {seen}")
-
-
-async def ssh(address: str, password: str, command: str) -> str:
-    """Run ``command`` as root in the guest; its SSH server comes up seconds after its address."""
-    options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "ConnectTimeout=5"]
-    for _ in range(20):
-        process = await asyncio.create_subprocess_exec(
-            "sshpass", "-p", password, "ssh", *options, "-o", "PubkeyAuthentication=no", f"root@{address}", command,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
-        out, _err = await process.communicate()
-        if process.returncode == 0:
-            return out.decode().strip()
-        await asyncio.sleep(1)
-    raise AssertionError("no login by SSH")
 
 
 async def test_a_guest_under_our_hand(engine: LibvirtEngine) -> None:
@@ -258,117 +119,6 @@ async def test_a_guest_without_a_system_does_not_shut_down(engine: LibvirtEngine
             await engine.set_password(vm.ref, "root", "anything")
     finally:
         await engine.delete(vm.ref, vm.name, Report())
-
-
-async def test_seed_and_disk_are_for_root_alone(engine: LibvirtEngine, place: Place) -> None:
-    vm = spec(password="secret-in-the-seed")
-    await engine.create(vm, Report())
-    assert place.files() == {f"{vm.name}.qcow2", f"{vm.name}-seed.iso"}
-    assert {path.stat().st_mode & 0o777 for path in place.disks.iterdir()} == {0o600}
-    with connected() as conn:
-        assert "secret-in-the-seed" not in conn.lookupByUUIDString(vm.ref).XMLDesc()
-    await engine.delete(vm.ref, vm.name, Report())
-    assert place.files() == set()
-
-
-async def test_broken_at_each_step(engine: LibvirtEngine, place: Place) -> None:
-    def breaker(number: int) -> Callable[[int], None]:
-        def at(step: int) -> None:
-            if step == number:
-                raise RuntimeError("broken by the test")
-
-        return at
-
-    for number in range(1, 50):
-        vm = spec(start=True)
-        try:
-            await engine.create(vm, Report(breaker(number)))
-        except RuntimeError:
-            assert place.files() == set()
-            assert vm.ref not in {seen.ref for seen in await engine.observe()}
-            continue
-        await engine.delete(vm.ref, vm.name, Report())
-        assert number > 5
-        return
-    pytest.fail("it never ended")
-
-
-@pytest.mark.parametrize("after", [0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8])
-async def test_cancelled_in_the_middle(engine: LibvirtEngine, place: Place, after: float) -> None:
-    vm = spec(start=True)
-    task = asyncio.create_task(engine.create(vm, Report()))
-    await asyncio.sleep(after)
-    task.cancel()
-    task.cancel()  # an impatient one
-    await asyncio.wait({task})
-    if not task.cancelled():
-        await engine.delete(vm.ref, vm.name, Report())
-    assert place.files() == set()
-    assert vm.ref not in {seen.ref for seen in await engine.observe()}
-
-
-async def test_a_disk_that_is_not_ours_is_neither_overwritten_nor_removed(engine: LibvirtEngine, place: Place) -> None:
-    vm = spec()
-    other = place.disks / f"{vm.name}.qcow2"
-    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", other, "1G"], check=True)
-    before = other.read_bytes()
-    with pytest.raises(Conflict, match=other.name):
-        await engine.create(vm, Report())
-    outcome = await engine.delete(vm.ref, vm.name, Report())  # what a settled task does
-    assert outcome.kept == (str(other),)
-    assert other.read_bytes() == before
-    assert [left.path for left in await engine.leftovers()] == [str(other)]
-    other.unlink()
-
-
-async def test_after_a_crash_before_the_definition(engine: LibvirtEngine, place: Place) -> None:
-    vm = spec()
-    await engine.create(vm, Report())
-    with connected() as conn:
-        conn.lookupByUUIDString(vm.ref).undefine()
-    assert len(await engine.leftovers()) == 2
-    assert len((await engine.delete(str(uuid4()), vm.name, Report())).kept) == 2, "another's of the same name"
-    assert len((await engine.delete(vm.ref, vm.name, Report())).removed) == 2
-    assert place.files() == set()
-
-
-async def test_a_disk_that_another_vm_uses_stays(engine: LibvirtEngine, place: Place) -> None:
-    vm, other = spec(), str(uuid4())
-    await engine.create(vm, Report())
-    disk = place.disks / f"{vm.name}.qcow2"
-    with connected() as conn:
-        conn.defineXML(
-            f"<domain type='qemu'><name>e-{other[:8]}</name><uuid>{other}</uuid><memory unit='MiB'>64</memory>"
-            "<os><type>hvm</type></os><devices><disk type='file'><driver name='qemu' type='qcow2'/>"
-            f"<source file='{disk}'/><target dev='vda'/></disk></devices></domain>"
-        )
-    outcome = await engine.delete(vm.ref, vm.name, Report())
-    assert outcome.kept == (str(disk),)
-    assert (await engine.delete(other, "any name", Report())).kept == (str(disk),)
-    assert [left.path for left in await engine.leftovers()] == [str(disk)]
-    disk.unlink()
-
-
-async def test_raw_images_and_foreign_parts(engine: LibvirtEngine, place: Place) -> None:
-    subprocess.run(["qemu-img", "create", "-q", "-f", "raw", place.images / "plain.img", "3G"], check=True)
-    base = ["-b", place.images / "tiny.qcow2", "-F", "qcow2"]
-    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *base, place.images / "layer.qcow2"], check=True)
-    try:
-        assert {image.name for image in await engine.list_images()} == {IMAGE, "plain", "layer"}
-        with pytest.raises(InvalidInput, match="at least 3 GiB"):
-            await engine.create(spec(image="plain"), Report())
-        with pytest.raises(InvalidInput, match="other files"):
-            await engine.create(spec(image="layer"), Report())
-        vm = spec(image="plain", disk_gib=3)
-        await engine.create(vm, Report())
-        info = subprocess.run(
-            ["qemu-img", "info", "--output=json", place.disks / f"{vm.name}.qcow2"], check=True, capture_output=True
-        )
-        assert json.loads(info.stdout)["format"] == "qcow2"
-        await engine.delete(vm.ref, vm.name, Report())
-    finally:
-        for name in ("plain.img", "layer.qcow2"):
-            (place.images / name).unlink()
 
 
 async def test_prepare_finds_what_others_made(place: Place) -> None:
