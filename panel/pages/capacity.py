@@ -10,6 +10,12 @@ from panel.pages.filters import gib, mib, number
 from panel.pages.rows import HostRow
 from panel.pages.words import field_word, say
 
+SHORT = {
+    "cpu_num": _("More than is free: {free} of {total}. VMs will share cores."),
+    "ram_num": _("More than is free: {free} of {total}. The host may run out of memory."),
+    "hdd_num": _("More than is free: {free} of {total}. The host's disk may fill up."),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Room:
@@ -37,17 +43,14 @@ class Room:
     def words(self, amount: float) -> str:
         """An amount of it, with its unit."""
         show = {"ram_num": mib, "hdd_num": gib}.get(self.name, number)
-        return show(amount)
+        return show(amount) if amount else "0"
 
     @property
     def warning(self) -> str | None:
         """What is told about asking for more than is free."""
         if self.asked <= self.free:
             return None
-        return say(
-            _("More than is free: {free} of {total}. The host may become slow or full."),
-            free=self.words(self.free), total=self.words(self.total),
-        )  # fmt: skip
+        return say(SHORT[self.name], free=self.words(self.free), total=self.words(self.total))
 
 
 def rooms(row: HostRow, cpu: float = 0, memory_mib: float = 0, disk_gib: float = 0) -> list[Room]:
