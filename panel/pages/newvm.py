@@ -15,14 +15,14 @@ from panel.i18n import gettext_noop as _
 from panel.models import Host, HostImage, Network, Nic, Pool
 from panel.pages.families import family, suggested_disk
 from panel.pages.forms import Form
-from panel.pages.words import FIELDS, NIC_MODES, say
+from panel.pages.words import NIC_MODES, say
 from panel.services.engines import capabilities
 from panel.services.spaces import spaces_of
 from panel.services.specs import NicRequest, VmRequest
 
 SIZES = ("cpu_num", "ram_num", "hdd_num")
 NAMES = ("vm_uuid", "vm_name", "host", "os_name", *SIZES, "net_mode", "mac_addr", "os_pass")
-DEFAULTS: dict[str, object] = dict.fromkeys((*NAMES, "suggested", "images_of", "form_key", "left"), "") | {
+DEFAULTS: Mapping[str, object] = dict.fromkeys((*NAMES, "suggested", "images_of", "form_key", "left"), "") | {
     "net_mode": NicMode.NAT,
     "start": "1",
 }
@@ -33,7 +33,7 @@ class NewVmForm(Form):
     """A VM that is wanted, as typed. ``warnings`` are beside a field that is not wrong."""
 
     def __init__(self, given: Mapping[str, str] | None = None) -> None:
-        super().__init__(given, DEFAULTS, FIELDS)
+        super().__init__(given, DEFAULTS)
         self.warnings: dict[str, str] = {}
         self.readable = True  # numbers are numbers: there is a request to show
         self.followed = False  # sizes were suggested anew

@@ -331,3 +331,11 @@ async def test_hostile_image_names_are_text(browser: Browser, alpha: FakeWorld) 
     answer = await check(browser, fields | {"os_name": bad})
     assert "<img src=x" not in answer
     assert json.loads(shown(answer, "new-json"))["os_name"] == bad
+
+
+async def test_messages_call_fields_in_the_readers_language(browser: Browser, alpha: FakeWorld) -> None:
+    browser.headers["Accept-Language"] = "zh"
+    await browser.post("/vms/new", **(await fresh(browser) | {"vm_uuid": "a b", "ram_num": "1"}))
+    told = said(browser.html)
+    assert told["vm_uuid-error"].startswith("名称")
+    assert told["ram_num-error"].startswith("内存")
