@@ -20,10 +20,9 @@ from panel.i18n import gettext_noop as _
 from panel.models import Host, Task, TaskStatus
 from panel.security import Actor, Permission
 from panel.services.consoles import LIFETIMES, Purpose
-from panel.services.specs import NicRequest
+from panel.services.specs import NicRequest, VmRequest
 from panel.services.texts import unpack
 from panel.services.traffic import totals
-from panel.services.vms import VmRequest
 
 WAIT_QUICK = 15.0  # seconds that short actions are waited for, unless ?wait= says otherwise
 

@@ -1,40 +1,67 @@
-"""The form that makes a VM. "Name, image, create" is enough."""
+"""The page that makes a VM. "Name, image, create" is enough."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from quart import Response, request
 
 from panel import web
-from panel.engines.types import NicMode
-from panel.errors import InvalidInput, PanelError
+from panel.errors import PanelError
 from panel.i18n import gettext
 from panel.i18n import gettext_noop as _
 from panel.models import Host, HostImage
-from panel.pages.filters import gib
-from panel.pages.forms import Form
-from panel.pages.rows import host_rows
+from panel.pages.capacity import Room, roominess, rooms
+from panel.pages.families import family
+from panel.pages.newvm import NAMES, SIZES, NewVmForm, as_curl, as_json, network_words
+from panel.pages.rows import HostRow, host_rows
 from panel.pages.shared import done, form_data, get, page, post
-from panel.pages.words import FIELDS, NIC_MODES, say
+from panel.pages.words import NIC_MODES, say
 from panel.security import Actor
 from panel.services.engines import capabilities
-from panel.services.names import check_identifier
-from panel.services.specs import NicRequest
-from panel.services.vms import VmRequest
+from panel.services.specs import VmRequest
 
-DEFAULTS: dict[str, object] = {
-    "vm_uuid": "",
-    "vm_name": "",
-    "cpu_num": 2,
-    "ram_num": 2048,
-    "hdd_num": 20,
-    "net_mode": NicMode.NAT,
-    "mac_addr": "",
-    "os_pass": "",
-    "start": "1",
-}
-NAMES = (*DEFAULTS, "host", "os_name")
+
+@dataclass
+class Draft:
+    """The page as it is: what was typed, the hosts that there are, and what the chosen one has."""
+
+    form: NewVmForm
+    hosts: Sequence[HostRow]
+    row: HostRow | None
+    images: list[HostImage] = field(default_factory=list)
+
+    @property
+    def host(self) -> Host | None:
+        """The chosen host."""
+        return self.row.host if self.row else None
+
+    @property
+    def image(self) -> HostImage | None:
+        """The chosen image."""
+        return next((image for image in self.images if image.name == self.form.value("os_name")), None)
+
+    @property
+    def moved(self) -> bool:
+        """Whether the page shows the images of another host."""
+        return self.form.value("images_of") != self.form.value("host")
+
+    @property
+    def choices(self) -> list[tuple[str, str, str | None]]:
+        """The hosts as a list to choose from: name, label, why not."""
+        return [(row.host.name, row.host.name, _why_not(row.host)) for row in self.hosts]
+
+    @property
+    def rooms(self) -> list[Room]:
+        """What the chosen host has, beside what is asked of it."""
+        return rooms(self.row, *(self.form.number(name) for name in SIZES)) if self.row else []
+
+    @property
+    def asked(self) -> list[Room]:
+        """The sizes alone."""
+        return [Room(name, 0, 0, self.form.number(name)) for name in SIZES]
 
 
 def new_path() -> str:
@@ -44,79 +71,98 @@ def new_path() -> str:
 
 @get("/vms/new", "vm_new")
 async def vm_new(_actor: Actor) -> Response:
-    """The form, for the host in the address or else the first that can make VMs."""
-    hosts = await Host.all().order_by("name")
-    usable = [host for host in hosts if _why_not(host) is None]
-    wanted = next((host for host in hosts if host.name == request.args.get("host")), None)
-    chosen = wanted or (usable[0] if usable else None)
-    form = Form(None, DEFAULTS | {"host": chosen.name if chosen else ""})
-    return await _form_page(form, hosts)
+    """The form, for the host in the address or else the one with the most room."""
+    form = NewVmForm()
+    hosts = await _hosts()
+    names = {row.host.name for row in hosts}
+    usable = sorted((row for row in hosts if _why_not(row.host) is None), key=roominess, reverse=True)
+    wanted = request.args.get("host", "")
+    form.default("host", wanted if wanted in names else usable[0].host.name if usable else "")
+    draft = await _draft(form, hosts, choose=True)
+    return await _whole_page(draft, form.read(), clean=True)
+
+
+@post("/vms/new/check", "vm_check", new_path)
+async def vm_check(_actor: Actor) -> Response:
+    """The form with what is wrong: of the fields that were left, as fragments, or without JavaScript of all, as a page."""
+    form = NewVmForm(await form_data())
+    draft = await _draft(form, await _hosts(), choose=True)
+    wanted = await _check(draft)
+    if not web.is_htmx():
+        return await _whole_page(draft, wanted)
+    form.keep_only(form.value("left").split())
+    return Response(web.partial("partials/vms/new.html", "checked", **await _context(draft, wanted)))
 
 
 @post("/vms/new", "vm_create", new_path)
 async def vm_create(actor: Actor) -> Response:
-    """Make the VM; or, when only the host was changed, give the form back with that host's images."""
-    form = Form(await form_data(), DEFAULTS, FIELDS)
-    hosts = await Host.all().order_by("name")
-    if form.checked("refresh"):
-        return await _form_page(form, hosts)
-    host = next((host for host in hosts if host.name == form.value("host")), None)
-    if host is None:
+    """Make the VM, once for one form; or give the form back with all that is wrong."""
+    form = NewVmForm(await form_data())
+    draft = await _draft(form, await _hosts())
+    wanted = form.read()
+    if draft.host is not None and not form.errors:
+        try:
+            create = web.services().vms.create_once
+            vm, task = await create(actor, draft.host, wanted, form.value("form_key")[:64])
+        except PanelError as error:
+            form.take_all([error])
+        else:
+            location = web.url("pages.vm", host=draft.host.name, vm=vm.name)
+            return done(location, say(_("Creating {name}."), name=vm.title or vm.name), data={"task_id": task.id})
+    return await _whole_page(draft, await _check(draft), status=400)
+
+
+async def _hosts() -> list[HostRow]:
+    return await host_rows(await Host.all().order_by("name"))
+
+
+async def _draft(form: NewVmForm, hosts: Sequence[HostRow], *, choose: bool = False) -> Draft:
+    """``choose``: where the chosen host has not got the chosen image, its first is taken."""
+    draft = Draft(form, hosts, next((row for row in hosts if row.host.name == form.value("host")), None))
+    draft.images = await HostImage.filter(host_id=draft.host.id).order_by("name") if draft.host else []
+    if choose and draft.image is None and draft.images and not (form.sent and not form.value("os_name")):
+        form.default("os_name", draft.images[0].name)
+    if draft.image is not None or not form.value("os_name"):
+        form.follow(draft.image)
+    return draft
+
+
+async def _check(draft: Draft) -> VmRequest:
+    """Note all that is wrong, by the rules of the service that makes the VM, and what is remarkable."""
+    form = draft.form
+    wanted = form.read()
+    if draft.host is None:
         form.fail("host", _("Choose one of the list."))
-    request_ = _read(form)
-    if host is None or form.errors:
-        return await _form_page(form, hosts, status=400)
-    try:
-        vm, task = await web.services().vms.create(actor, host, request_)
-    except PanelError as error:
-        form.take(error, NAMES, {"nic_all": "net_mode"})
-        return await _form_page(form, hosts, status=400)
-    location = web.url("pages.vm", host=host.name, vm=vm.name)
-    return done(location, say(_("Creating {name}."), name=vm.title or vm.name), data={"task_id": task.id})
+    else:
+        form.take_all(await web.services().vms.problems(draft.host, wanted))
+    return wanted
 
 
-def _read(form: Form) -> VmRequest:
-    name = form.text("vm_uuid", required=True)
-    try:
-        check_identifier(name, "vm_uuid") if name else None
-    except InvalidInput as error:
-        form.take(error, NAMES)
-    mode = form.choice("net_mode", NicMode)
-    password = form.secret("os_pass")
-    return VmRequest(
-        name=name,
-        title=form.text("vm_name"),
-        os_name=form.text("os_name"),
-        cpu_count=form.integer("cpu_num"),
-        memory_mib=form.integer("ram_num"),
-        disk_gib=form.integer("hdd_num"),
-        nics=(NicRequest("eth0", NicMode(mode) if mode in set(NicMode) else NicMode.NAT, form.text("mac_addr")),),
-        password=password or None,
-        start=form.checked("start"),
-    )
+async def _whole_page(draft: Draft, wanted: VmRequest, *, clean: bool = False, status: int = 200) -> Response:
+    """``clean``: nobody has typed yet, so nothing is wrong."""
+    form = draft.form
+    if clean:
+        form.errors.clear()
+    else:
+        form.default("left", " ".join(NAMES))
+    context = await _context(draft, wanted)
+    return await page("pages/vms/new.html", status=status, here=new_path(), flashes=form.notices, **context)
 
 
-async def _form_page(form: Form, hosts: list[Host], *, status: int = 200) -> Response:
-    host = next((host for host in hosts if host.name == form.value("host")), None)
-    images = await HostImage.filter(host_id=host.id).order_by("name") if host else []
-    if not form.value("os_name") and images and not (form.sent and not form.checked("refresh")):
-        form.default("os_name", images[0].name)
-    return await page(
-        "pages/vms/new.html",
-        status=status,
-        here=new_path(),
-        form=form,
-        hosts=[(row.name, row.name, _why_not(row)) for row in hosts],
-        host=(await host_rows([host]))[0] if host else None,
-        images=[_image_option(image) for image in images] + [("", gettext(_("No image: an empty disk")))],
-        modes=[(str(mode), gettext(label)) for mode, label in NIC_MODES.items()],
-        flashes=form.notices,
-    )
-
-
-def _image_option(image: HostImage) -> tuple[str, str]:
-    label: Any = image.title or image.name
-    return image.name, f"{label} · {gib(image.virtual_gib)}" if image.virtual_gib else label
+async def _context(draft: Draft, wanted: VmRequest) -> dict[str, Any]:
+    form, host = draft.form, draft.host
+    form.warnings = {room.name: room.warning for room in draft.rooms if room.warning}
+    return {
+        "draft": draft,
+        "form": form,
+        "families": {image.key: family(image).icon for image in draft.images},
+        "modes": [(str(mode), gettext(label)) for mode, label in NIC_MODES.items()],
+        "names": NAMES,
+        "network": await network_words(host, wanted.nics[0].mode) if host else "",
+        "body": as_json(wanted) if form.readable else None,
+        "curl": as_curl(host, wanted) if host and form.readable else None,
+        "wanted": wanted,
+    }
 
 
 def _why_not(host: Host) -> str | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from panel.engines.types import NicMode, NicSpec, VmSpec
 from panel.errors import Conflict, InvalidInput
+from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 from panel.models import Host, Nic
 from panel.services.names import check_identifier, check_mac, new_mac
@@ -28,6 +30,24 @@ class NicRequest:
     mac: str = ""
     ip4: str = ""
     ip6: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VmRequest:
+    """A VM that is wanted. ``notes`` are warnings of the door it came through, for the task's log."""
+
+    name: str
+    title: str
+    os_name: str
+    cpu_count: int
+    memory_mib: int
+    disk_gib: int
+    nics: tuple[NicRequest, ...] = ()
+    password: str | None = field(default=None, repr=False)
+    hostname: str = ""
+    limits: Mapping[str, int] = field(default_factory=dict)
+    start: bool = False
+    notes: tuple[Text, ...] = ()
 
 
 async def nic_specs(host: Host, wanted: tuple[NicRequest, ...]) -> tuple[NicSpec, ...]:

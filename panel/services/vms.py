@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import uuid
+import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 from tortoise.exceptions import IntegrityError
@@ -16,37 +16,22 @@ from panel.errors import Conflict, InvalidInput, NotFound, PanelError
 from panel.events import EventBus, VmChanged, VmRemoved
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
-from panel.models import ConsoleTicket, Host, HostImage, Nic, Task, TaskStatus, Vm
+from panel.models import ConsoleTicket, Host, Nic, Task, TaskStatus, Vm
 from panel.security import Actor, Permission
 from panel.services.addresses import AddressService
 from panel.services.audit import AuditLog
 from panel.services.cleaning import cleaned
 from panel.services.engines import LONG, EnginePool, capabilities, limited
 from panel.services.gateways import GatewayService
-from panel.services.names import LONGEST, check_identifier, check_password, check_title, find_image
+from panel.services.names import LONGEST, check_identifier, check_title
 from panel.services.observations import Observations
 from panel.services.observer import Observer
-from panel.services.specs import NicRequest, check_sizes, hostname, nic_specs, stored_spec
+from panel.services.planning import examine, plan, taken
+from panel.services.specs import VmRequest, check_sizes, stored_spec
 from panel.services.tasks import TaskContext, TaskService, subject, vm_of
 from panel.services.whole import to_the_end, whole
 
-
-@dataclass(frozen=True, slots=True)
-class VmRequest:
-    """A VM that is wanted. ``notes`` are warnings of the door it came through, for the task's log."""
-
-    name: str
-    title: str
-    os_name: str
-    cpu_count: int
-    memory_mib: int
-    disk_gib: int
-    nics: tuple[NicRequest, ...] = ()
-    password: str | None = field(default=None, repr=False)
-    hostname: str = ""
-    limits: Mapping[str, int] = field(default_factory=dict)
-    start: bool = False
-    notes: tuple[Text, ...] = ()
+MOST_FORMS = 1000  # that are remembered, so that one sent twice makes one VM
 
 
 class VmService:
@@ -71,6 +56,8 @@ class VmService:
         self._observations = observations
         self._events = events
         self._audit = audit
+        self._forms: dict[tuple[str, int, str], tuple[int, str]] = {}  # (form, host, name): VM and task
+        self._one_form = asyncio.Lock()
         tasks.register("vm.create", self._run_create, self._settle_create, _("Create a VM"))
         tasks.register("vm.update", self._run_update, self._settle_update, _("Change a VM"), self._again_update)
         tasks.register("vm.delete", self._run_delete, self._settle_delete, _("Delete a VM"), self._again_delete)
@@ -94,6 +81,25 @@ class VmService:
 
     # -- creating ------------------------------------------------------------------------------------------------
 
+    async def problems(self, host: Host, request: VmRequest) -> list[PanelError]:
+        """What ``create`` would refuse, each with its field; the first is what it would raise."""
+        return (await examine(self._pool, host, request))[1]
+
+    @whole
+    async def create_once(self, actor: Actor, host: Host, request: VmRequest, form: str) -> tuple[Vm, Task]:
+        """``create``; the same form sent again gets the VM that it made, as long as that is there."""
+        actor.require(Permission.MANAGE)
+        key = (form, host.id, request.name)
+        async with self._one_form:
+            vm_id, task_id = self._forms.get(key, (0, ""))
+            vm, task = await Vm.get_or_none(id=vm_id, name=request.name), await Task.get_or_none(id=task_id)
+            if vm is None or task is None:
+                vm, task = await self.create(actor, host, request)
+                self._forms[key] = (vm.id, task.id)
+                for oldest in list(self._forms)[:-MOST_FORMS]:
+                    del self._forms[oldest]
+            return vm, task
+
     @whole
     async def create(self, actor: Actor, host: Host, request: VmRequest) -> tuple[Vm, Task]:
         """Check everything that can be checked, store the VM and its task, and begin.
@@ -103,33 +109,8 @@ class VmService:
             Conflict: the name or a MAC is taken, or the host is disabled.
         """
         actor.require(Permission.MANAGE)
-        capabilities(host.engine).require("create")
-        self._pool.of(host)
-        check_identifier(request.name, "vm_uuid")
-        check_sizes(request.cpu_count, request.memory_mib, request.disk_gib)
-        if request.password is not None:
-            check_password(request.password, "os_pass")
-        image = find_image(await HostImage.filter(host_id=host.id), request.os_name) if request.os_name else None
-        if image is not None and image.virtual_gib > request.disk_gib:
-            raise InvalidInput(
-                _("{field} is too small: image {image} needs at least {least} GiB."),
-                field="hdd_num", image=image.name, least=-int(-image.virtual_gib // 1),
-            )  # fmt: skip
-        spec = VmSpec(
-            ref=str(uuid.uuid4()),
-            name=request.name,
-            title=check_title(request.title, "vm_name") or request.name,
-            cpu_count=request.cpu_count,
-            memory_mib=request.memory_mib,
-            disk_gib=request.disk_gib,
-            nics=await nic_specs(host, request.nics),
-            image=image.name if image else None,
-            hostname=hostname(request.hostname or request.name),
-            user=image.default_user if image else "root",
-            password=request.password,
-            start=request.start,
-        )
-        vm = await self._store(host, spec, request, image.name if image else "")
+        spec = await plan(self._pool, host, request)
+        vm = await self._store(host, spec, request)
         try:
             notes = await self._addresses.give_new(vm, {nic.name: (nic.ip4, nic.ip6) for nic in request.nics})
             task = await self._tasks.submit(
@@ -142,7 +123,7 @@ class VmService:
         self._events.publish(VmChanged(vm.id, host.id))
         return vm, task
 
-    async def _store(self, host: Host, spec: VmSpec, request: VmRequest, os_name: str) -> Vm:
+    async def _store(self, host: Host, spec: VmSpec, request: VmRequest) -> Vm:
         try:
             async with in_transaction():
                 vm = await Vm.create(
@@ -150,7 +131,7 @@ class VmService:
                     name=spec.name,
                     ref=spec.ref,
                     title=spec.title,
-                    os_name=os_name,
+                    os_name=spec.image or "",
                     user=spec.user,
                     cpu_count=spec.cpu_count,
                     memory_mib=spec.memory_mib,
@@ -161,12 +142,7 @@ class VmService:
                 for nic in spec.nics:
                     await Nic.create(vm=vm, name=nic.name, mode=nic.mode, mac=nic.mac)
         except IntegrityError as error:
-            raise Conflict(
-                _("There is a VM {name} on host {host} already."),
-                field="vm_uuid",
-                name=spec.name,
-                host=host.name,
-            ) from error
+            raise taken(host, spec.name) from error
         return vm
 
     async def _run_create(self, context: TaskContext) -> dict[str, Any]:

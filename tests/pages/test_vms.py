@@ -315,7 +315,7 @@ def form_values(html: str) -> dict[str, str]:
     for tag in re.findall(r"<input[^>]*>", html):
         name = re.search(r'name="([^"]*)"', tag)
         value = re.search(r'value="([^"]*)"', tag)
-        if name and ("checkbox" not in tag or " checked" in tag):
+        if name and (not re.search("checkbox|radio", tag) or " checked" in tag):
             values[name[1]] = value[1] if value else ""
     for name, options in re.findall(r'<select[^>]*name="([^"]*)".*?>(.*?)</select>', html, re.S):
         chosen = re.search(r'value="([^"]*)" selected', options) or re.search(r'value="([^"]*)"', options)

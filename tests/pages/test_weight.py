@@ -29,7 +29,11 @@ async def many(services: Services) -> None:
 
 @pytest.mark.parametrize(
     ("path", "rows"),
-    [("/vms?size=50", 50), *((f"/hosts/many/vms/vm-0003?tab={tab}", 0) for tab in ("network", "settings", "tasks"))],
+    [
+        ("/vms?size=50", 50),
+        ("/vms/new", 0),
+        *((f"/hosts/many/vms/vm-0003?tab={tab}", 0) for tab in ("network", "settings", "tasks")),
+    ],
 )
 async def test_a_next_page_is_light(many: None, browser: Browser, path: str, rows: int) -> None:
     response = await browser.client.get(path, headers=ACCEPT)
@@ -56,7 +60,7 @@ def web_asset(html: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/login", "/vms", "/hosts/many", "/hosts/many/vms/vm-0003", "/settings", "/docs"]
+    "path", ["/", "/login", "/vms", "/hosts/many", "/hosts/many/vms/vm-0003", "/settings", "/vms/new", "/docs"]
 )
 async def test_assets_are_named_by_their_content(many: None, browser: Browser, path: str) -> None:
     """Every one on the page, and it may be kept for a year; an old name is not kept."""

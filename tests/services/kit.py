@@ -12,8 +12,9 @@ from panel.models import Host, Proxy, Task, TaskLine, Vm
 from panel.services.audit import LogFilter
 from panel.services.container import Services
 from panel.services.proxies import ProxyRequest
+from panel.services.specs import NicRequest
 from panel.services.texts import unpack
-from panel.services.vms import NicRequest, VmRequest
+from panel.services.vms import VmRequest
 from tests.conftest import ADMIN
 
 
