@@ -133,9 +133,7 @@ def _page(place: Place) -> Option:
 def _matching(options: Iterable[Option], text: str) -> Iterable[Option]:
     """Those whose label has every word of the text."""
     words = text.casefold().split()
-    return (
-        option for option in options if all(word in f"{option.label} {option.also}".casefold() for word in words)
-    )
+    return (option for option in options if all(word in f"{option.label} {option.also}".casefold() for word in words))
 
 
 # -- VMs and hosts ---------------------------------------------------------------------------------------------
@@ -203,7 +201,9 @@ async def _hosts(actor: Actor, text: str) -> list[Option]:
 
 def _verbs() -> list[tuple[str, str]]:
     """Words for actions, in the reader's language and in English, the longest first; and the actions."""
-    words = {(word.casefold(), str(action)) for action, (label, _icon) in ACTIONS.items() for word in (label, gettext(label))}
+    words = {
+        (word.casefold(), str(action)) for action, (label, _icon) in ACTIONS.items() for word in (label, gettext(label))
+    }
     console = (_("Console"), _("Open console"), _("Open console of"))
     words |= {(word.casefold(), CONSOLE) for label in console for word in (label, gettext(label))}
     return sorted(words, key=lambda pair: (-len(pair[0]), pair))

@@ -309,7 +309,7 @@
     }
   });
   document.addEventListener("htmx:afterRequest", ({ detail: { elt } }) => {
-    if (elt.matches(".side-size")) $(`button:not([value="${document.documentElement.dataset.side}"])`, elt).focus();
+    if (elt.matches(".side-size")) $(`button:not([value="${document.documentElement.dataset.side}"])`, elt).focus({ preventScroll: true });
   });
 
   // ---- menus and keys ---------------------------------------------------------------------------------------------
