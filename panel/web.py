@@ -26,7 +26,9 @@ from panel.services.container import Services
 SESSION_COOKIE = "openidcs_session"
 LANGUAGE_COOKIE = "openidcs_language"
 THEME_COOKIE = "openidcs_theme"
+SIDE_COOKIE = "openidcs_side"
 THEMES = ("auto", "light", "dark")
+SIDES = ("wide", "narrow")
 STATIC = Path(__file__).parent / "static"
 TEMPLATES = Path(__file__).parent / "templates"
 YEAR = 31_536_000
@@ -128,6 +130,12 @@ def theme() -> str:
     """The reader's choice: ``auto``, ``light`` or ``dark``."""
     chosen = request.cookies.get(THEME_COOKIE, "auto") if has_request_context() else "auto"
     return chosen if chosen in THEMES else "auto"
+
+
+def side() -> str:
+    """How the reader left the navigation: ``wide``, or ``narrow`` (icons only)."""
+    chosen = request.cookies.get(SIDE_COOKIE, "wide") if has_request_context() else "wide"
+    return chosen if chosen in SIDES else "wide"
 
 
 def url(endpoint: str, **values: Any) -> str:
@@ -258,6 +266,12 @@ def add_filter(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def add_global(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let templates call a function."""
+    _environment().globals[function.__name__] = function
+    return function
+
+
 Context = Callable[[], Awaitable[dict[str, Any]]]
 _contexts: list[Context] = []
 
@@ -269,11 +283,12 @@ def add_context(function: Context) -> Context:
 
 
 async def render(template: str, /, **context: Any) -> str:
-    """A page or partial, with what every layout needs: language, theme, actor, CSRF token, drawer."""
+    """A page or partial, with what every layout needs: language, theme, navigation, actor, CSRF token, drawer."""
     current = await session()
     common: dict[str, Any] = {
         "lang": i18n.language(),
         "theme": theme(),
+        "side": side(),
         "actor": await session_actor(),
         "csrf_token": veil(current.csrf) if current else "",
         "current_path": _current_path(),

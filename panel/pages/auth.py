@@ -100,6 +100,18 @@ async def set_language() -> Response:
     return await _keep(web.LANGUAGE_COOKIE, "lang", tuple(i18n.LANGUAGES))
 
 
+@public("/preferences/side", "set_side", ("POST",))
+async def set_side() -> Response:
+    """Keep the navigation wide or narrow. With htmx the page stays: its script narrows it."""
+    response = await _keep(web.SIDE_COOKIE, "side", web.SIDES)
+    return _stay(response) if web.is_htmx() else response
+
+
+def _stay(response: Response) -> Response:
+    response.headers.pop("HX-Redirect", None)
+    return response
+
+
 async def _keep(cookie: str, field: str, known: tuple[str, ...]) -> Response:
     """Store a choice, and go back to where it was made. Without a login there is no CSRF token: the origin counts."""
     if await web.session() is not None:

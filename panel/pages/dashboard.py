@@ -18,11 +18,12 @@ HOSTS_SHOWN = 20
 @get("/", "dashboard")
 async def dashboard(_actor: Actor) -> Response:
     """The first page."""
+    rows = await host_rows(await Host.all().order_by("name").limit(HOSTS_SHOWN))
     return await page(
         "pages/dashboard/dashboard.html",
         numbers=await overview(),
-        rows=await host_rows(await Host.all().order_by("name").limit(HOSTS_SHOWN)),
+        rows=rows,
         groups=await attention(),
         entries=await latest(),
-        live_url=live_url(flags=("hosts", "overview")),
+        live_url=live_url(hosts=[row.host.id for row in rows], flags=("hosts", "overview")),
     )

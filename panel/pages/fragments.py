@@ -47,7 +47,7 @@ class Fragments:
         self._shown_tasks: set[str] = set()
 
     async def missed(self) -> list[Key]:
-        """What may have changed between the rendering of the page and now; after a break, since the page was made."""
+        """What may have changed between the rendering of the page and now; after a break, since what was told last."""
         topics = self._topics
         since = topics.since - SLACK if topics.since else None
         keys: list[Key] = [(name, value) for name, value in (("vm", topics.vm), ("host", topics.host),
@@ -62,10 +62,22 @@ class Fragments:
         )
         there = set(await Vm.filter(id__in=list(topics.vms)).values_list("id", flat=True))
         keys += [("vm-row", vm_id) for vm_id in topics.vms & {*changed, *busy} | (topics.vms - there)]
+        keys += [("seen", host_id) for host_id in await self._hosts_of_vms()]
+        if topics.hosts:
+            keys += [("host-row", host_id) for host_id in topics.shown_hosts]
+        if topics.overview:
+            keys += [("overview", 0), ("attention", 0)]
         if topics.tasks:
             recent = Task.filter(Q(ended_at__gte=since) | Q(status__in=LIVING)).order_by("-created_at").limit(MOST_ROWS)
             keys += [("task-row", str(task_id)) for task_id in await recent.values_list("id", flat=True)]
         return [*keys, ("count", 0)]
+
+    async def _hosts_of_vms(self) -> set[int]:
+        shown = self._shown_vms()
+        return set(await Vm.filter(id__in=shown).values_list("host_id", flat=True)) if shown else set()  # type: ignore[arg-type]
+
+    def _shown_vms(self) -> list[int]:
+        return [*self._topics.vms, *([self._topics.vm] if self._topics.vm else [])]
 
     async def render(self, keys: Sequence[Key]) -> list[str]:
         """The fragments of these keys, with a fixed number of queries per kind."""
@@ -116,8 +128,8 @@ class Fragments:
         ]
 
     async def _seen(self, host_ids: list[int]) -> list[str]:
-        shown = {*self._topics.vms, *([self._topics.vm] if self._topics.vm else [])}
-        seen = await Vm.filter(id__in=list(shown), host_id__in=host_ids).values("id", "seen_at") if shown else []
+        shown = self._shown_vms()
+        seen = await Vm.filter(id__in=shown, host_id__in=host_ids).values("id", "seen_at") if shown else []
         return [self._partial(VMS, "vm_seen", row["id"], row["seen_at"], True) for row in seen]
 
     async def _host_row(self, ids: list[int]) -> list[str]:
@@ -140,7 +152,7 @@ class Fragments:
         made: list[str] = []
         for row in await task_rows(await Task.filter(id__in=ids).order_by("created_at")):
             task = row.task
-            new = self._topics.new_tasks and self._topics.since and task.created_at >= self._topics.since
+            new = self._topics.new_tasks and self._topics.since and task.created_at >= self._topics.since - SLACK
             if new and task.id not in self._shown_tasks:
                 self._shown_tasks.add(task.id)
                 made.append(_gone(f"task-{task.id}"))  # the page may have it: it was made in the same second

@@ -57,7 +57,8 @@ async def hosts_page(_actor: Actor) -> Response:
     text = view.filters["find"]
     query = await view.cut(Host.filter(name__icontains=text) if text else Host.all(), SORTS)
     rows = await host_rows(await query)
-    return await page("pages/hosts/list.html", rows=rows, view=view, sizes=SIZES, live_url=live_url(flags=("hosts",)))
+    stream = live_url(hosts=[row.host.id for row in rows], flags=("hosts",))
+    return await page("pages/hosts/list.html", rows=rows, view=view, sizes=SIZES, live_url=stream)
 
 
 @get("/hosts/<host>", "host")

@@ -1,12 +1,14 @@
 """Live pages: one event stream per page, of the fragments that changed, rendered by the macros of the first load.
 
 The format of an event is in ``docs/decisions/0003-vendored-assets.md``. At most one update per thing and second; what
-arrives together is read together, so that a round over 100 visible VMs costs the same few queries as one VM.
+arrives together is read together, so that a round over 100 visible VMs costs the same few queries as one VM. Each event's
+id is the moment that it tells of: a stream that begins anew goes on from there.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
@@ -15,26 +17,40 @@ from weakref import WeakSet
 from quart import Response, request, stream_with_context
 
 from panel import i18n, web
-from panel.events import Event, HostChanged, SessionEnded, Subscription, TaskChanged, TaskLogged, VmChanged, VmRemoved
+from panel.events import (
+    Event,
+    HostChanged,
+    HostRemoved,
+    SessionEnded,
+    Subscription,
+    TaskChanged,
+    TaskLogged,
+    VmChanged,
+    VmRemoved,
+)
 from panel.models import Session, Task
 from panel.pages.fragments import SLOW, Fragments, Key
 from panel.pages.shared import public
 from panel.pages.topics import Topics, parse_topics
+from panel.services.clock import now
 
 KEEP_ALIVE = 15.0  # seconds
 RETRY_MS = 2000
 GATHER = 0.05  # seconds in which what arrives together is collected
 PAUSE = 1.0  # seconds between two updates of one thing
 SLOW_PAUSE = 10.0  # seconds between two updates of what hardly matters
+ELEMENT = re.compile(r'id="([^"]+)"')
 
 
 @public("/events", "events")
 async def events() -> Response:
-    """The event stream of a page. Ends with the login."""
+    """The event stream of a page. Ends with the login. A browser that comes again says with ``Last-Event-ID`` how far it
+    was told."""
     session = await web.session()
     if session is None:
         return Response("", 401)
-    topics = parse_topics(request.args.get("topics", ""), request.args.get("since", ""))
+    since = request.headers.get("Last-Event-ID") or request.args.get("since", "")
+    topics = parse_topics(request.args.get("topics", ""), since)
     language = i18n.language()
 
     @stream_with_context
@@ -71,6 +87,7 @@ class Stream:
         self._fragments = Fragments(topics, session.csrf)
         self._due: dict[Key, float] = {}
         self._sent: dict[Key, float] = {}
+        self._told: dict[str, int] = {}  # by an element's id: the hash of what was sent of it last
         self._subscription: Subscription | None = None
         _streams.add(self)
 
@@ -94,13 +111,24 @@ class Stream:
                 if event is not None:
                     for key in await self._keys(event):
                         self._plan(key)
+                moment = int(now().timestamp())
                 for html in await self._fragments.render(self._take_due()):
-                    yield _event(html)
+                    if self._is_news(html):
+                        yield _event(html, moment)
                 if time.monotonic() >= beat:
                     if not await web.services().access.still_good(self._session.id):
                         return
                     beat = time.monotonic() + KEEP_ALIVE
-                    yield ": still here\n\n"
+                    yield f"event: beat\nid: {moment}\ndata: .\n\n"
+
+    def _is_news(self, html: str) -> bool:
+        """Whether this differs from what was sent of the same element before."""
+        found = ELEMENT.search(html)
+        name, told = found[1] if found else "", hash(html)
+        if self._told.get(name) == told:
+            return False
+        self._told[name] = told
+        return True
 
     def _plan(self, key: Key) -> None:
         pause = SLOW_PAUSE if key[0] in SLOW else PAUSE
@@ -130,6 +158,8 @@ class Stream:
                 if topics.host == host_id:
                     keys.append(("host", host_id))
                 return keys
+            case HostRemoved(host_id=host_id):
+                return [("host-row", host_id), *self._dashboard_keys()] if topics.hosts else []
             case TaskChanged(task_id=task_id) | TaskLogged(task_id=task_id):
                 return await self._task_keys(event, task_id)
         return []
@@ -168,6 +198,6 @@ async def _next(subscription: Subscription, seconds: float) -> Event | None:
     return None
 
 
-def _event(html: str) -> str:
+def _event(html: str, moment: int) -> str:
     lines = "".join(f"data: {line}\n" for line in html.splitlines() if line.strip())
-    return f"event: fragment\n{lines}\n"
+    return f"event: fragment\nid: {moment}\n{lines}\n"

@@ -21,14 +21,16 @@ class Topics:
     Attributes:
         vms: the VMs whose rows are visible.
         vm / host / task: the one whose page this is.
+        shown_hosts: the hosts whose rows are visible.
         hosts: rows of hosts; tasks: rows of tasks; new_tasks: tasks that begin are put on top of the list.
         pick: the rows of VMs can be selected.
         overview: the dashboard: its numbers, its own rows of hosts, what needs attention, what was done last.
         network: of the VM's page, the lists of its network are shown.
-        since: when the page was rendered.
+        since: when the page was rendered, or how far it was told.
     """
 
     vms: frozenset[int] = frozenset()
+    shown_hosts: frozenset[int] = frozenset()
     vm: int | None = None
     host: int | None = None
     task: str | None = None
@@ -44,6 +46,7 @@ class Topics:
 def live_url(
     *,
     vms: Iterable[int] = (),
+    hosts: Iterable[int] = (),
     vm: int | None = None,
     host: int | None = None,
     task: str | None = None,
@@ -52,8 +55,9 @@ def live_url(
     """The address of a page's event stream. ``flags``: ``hosts``, ``tasks``, ``new_tasks``, ``overview``,
     ``network``, ``pick``."""
     words = list(flags)
-    if rows := list(vms)[:MOST_ROWS]:
-        words.append("vms:" + ".".join(map(str, rows)))
+    for name, ids in (("vms", vms), ("hosts", hosts)):
+        if rows := list(ids)[:MOST_ROWS]:
+            words.append(f"{name}:" + ".".join(map(str, rows)))
     words += [f"{name}:{value}" for name, value in (("vm", vm), ("host", host), ("task", task)) if value is not None]
     return web.url("pages.events", topics=",".join(words), since=int(now().timestamp()))
 
@@ -61,22 +65,23 @@ def live_url(
 def parse_topics(text: str, since: str = "") -> Topics:
     """Read the topics of an address. What makes no sense is left out."""
     flags: set[str] = set()
-    vms: frozenset[int] = frozenset()
+    rows: dict[str, frozenset[int]] = {}
     numbers: dict[str, int] = {}
     task = None
     for word in text[:8000].split(","):
         name, _colon, value = word.partition(":")
         if not value:
             flags.add(name)
-        elif name == "vms":
-            vms = frozenset(filter(None, map(_number, value.split(".")[:MOST_ROWS])))
+        elif name in {"vms", "hosts"}:
+            rows[name] = frozenset(filter(None, map(_number, value.split(".")[:MOST_ROWS])))
         elif name == "task" and TASK_ID.fullmatch(value):
             task = value
         elif number := _number(value):
             numbers[name] = number
     moment = _number(since)
     return Topics(
-        vms=vms,
+        vms=rows.get("vms", frozenset()),
+        shown_hosts=rows.get("hosts", frozenset()),
         vm=numbers.get("vm"),
         host=numbers.get("host"),
         task=task,

@@ -106,6 +106,26 @@ async def test_more_than_there_is(browser: Browser, still: Host) -> None:
     assert re.search(r'data-label="Cores given">\s*60\s*<', browser.html)
 
 
+@pytest.mark.parametrize(
+    ("cores", "memory", "disk", "classes"),
+    [
+        (60, 65536, 1000, ["bar", "bar bar-high", "bar"]),
+        (240, 60000, 900, ["bar", "bar bar-high", "bar"]),
+        (241, 50000, 1100, ["bar bar-high", "bar", "bar bar-high"]),
+        (999, 66000, 9999, ["bar bar-high", "bar bar-full", "bar bar-high"]),
+    ],
+)
+async def test_what_is_given_is_coloured_by_what_it_means(
+    browser: Browser, still: Host, cores: int, memory: int, disk: int, classes: list[str]
+) -> None:
+    """Cores are shared: more than there are is usual, amber beyond four times. Memory beyond 100 % is red."""
+    await Vm.all().update(cpu_count=0, memory_mib=0, disk_gib=0)
+    await Vm.filter(name="vm-0001").update(cpu_count=cores, memory_mib=memory, disk_gib=disk)
+    await browser.get("/")
+    row = browser.html.partition(f'<tr id="host-{still.id}"')[2].partition("</tr>")[0]
+    assert re.findall(r'<progress class="([^"]*)"', row) == classes
+
+
 async def test_each_kind_leads_to_its_mend(
     browser: Browser, still: Host, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:

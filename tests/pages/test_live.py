@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,14 +14,16 @@ from quart import Quart
 
 from panel.engines.fake.behaviour import Behaviour, Manner
 from panel.engines.fake.world import FakeWorld
-from panel.engines.types import PowerAction
+from panel.engines.types import EngineKind, PowerAction
 from panel.events import VmChanged
 from panel.i18n import catalogue
-from panel.models import Session
+from panel.models import Session, Vm
 from panel.pages import live
 from panel.pages.topics import parse_topics
 from panel.security import PANEL
+from panel.services.clock import now
 from panel.services.container import Services
+from panel.services.hosts import HostRequest
 from panel.services.vms import VmRequest
 from tests.pages.conftest import Browser, vm_named
 
@@ -27,11 +31,13 @@ from tests.pages.conftest import Browser, vm_named
 class Events:
     """A browser's event stream."""
 
-    def __init__(self, app: Quart, browser: Browser, topics: str, language: str = "en") -> None:
+    def __init__(
+        self, app: Quart, browser: Browser, topics: str, language: str = "en", since: int = 0, last: str = ""
+    ) -> None:
         jar = {cookie.name: cookie.value for cookie in browser.client.cookie_jar}
         cookies = "; ".join(f"{name}={value}" for name, value in jar.items())
-        headers = {"Cookie": cookies, "Accept-Language": language}
-        path, _question, query = f"/events?topics={topics}&since={int(time.time())}".partition("?")
+        headers = {"Cookie": cookies, "Accept-Language": language} | ({"Last-Event-ID": last} if last else {})
+        path, _question, query = f"/events?topics={topics}&since={since or int(time.time())}".partition("?")
         self._connection: Any = app.test_client().request(path, headers=headers, query_string=dict(
             part.split("=", 1) for part in query.split("&")))  # fmt: skip
         self._buffer = ""
@@ -70,6 +76,13 @@ class Events:
             if all(word in event for word in words):
                 return event
 
+    async def all_of(self, *words: str) -> None:
+        """Wait until each of these words came, in any event and order."""
+        wanted = set(words)
+        while wanted:
+            event = await self.next()
+            wanted -= {word for word in wanted if word in event}
+
 
 async def test_a_changed_row_arrives(app: Quart, browser: Browser, alpha: FakeWorld, services: Services) -> None:
     """As the row that the list shows, addressed by its id."""
@@ -77,8 +90,8 @@ async def test_a_changed_row_arrives(app: Quart, browser: Browser, alpha: FakeWo
     async with Events(app, browser, f"vms:{vm.id}") as events:
         await services.power.act(PANEL, vm, PowerAction.START)
         event = await events.until(f'<tr id="vm-{vm.id}" hx-swap-oob="morph">', "Running")
-        assert event.startswith("event: fragment\ndata: ")
-        assert all(line.startswith(("event: ", "data: ")) for line in event.splitlines())
+        assert re.match(r"event: fragment\nid: \d+\ndata: ", event)
+        assert all(line.startswith("data: ") for line in event.splitlines()[2:])
         session = await Session.first()
         assert session is not None
         assert session.csrf in event, "the forms of a row that was pushed work"
@@ -111,6 +124,64 @@ async def test_at_most_one_update_per_second(
         assert len(rows) == 2
 
 
+async def test_only_what_changed_is_sent(
+    app: Quart, browser: Browser, alpha: FakeWorld, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thing that was touched and looks as before is not told again; one that looks otherwise is, and again when it is
+    as it was at first."""
+    monkeypatch.setattr(live, "PAUSE", 0.05)
+    await services.hosts.set_enabled(PANEL, "alpha", False)  # nobody else writes
+    vm, other = await vm_named("vm-0004"), await vm_named("vm-0005")
+    async with Events(app, browser, f"vms:{vm.id}.{other.id}") as events:
+
+        async def touch(title: str) -> None:
+            await Vm.filter(id=vm.id).update(title=title)
+            services.events.publish(VmChanged(vm.id, vm.host_id))
+            await Vm.filter(id=other.id).update(title=f"after {title}")
+            services.events.publish(VmChanged(other.id, vm.host_id))
+            await events.until(f'<tr id="vm-{other.id}"', f"after {title}<")
+
+        for title in ("one", "two", "one"):
+            await touch(title)
+            await Vm.filter(id=other.id).update(title="")
+            services.events.publish(VmChanged(other.id, vm.host_id))
+            await events.until(f'<tr id="vm-{other.id}"', ">vm-0005<")
+            await touch(title)
+        rows = [event for event in events.seen if f'<tr id="vm-{vm.id}"' in event]
+        assert [re.search(r">(one|two)<", row)[1] for row in rows] == ["one", "two", "one"]  # type: ignore[index]
+
+
+async def test_goes_on_after_a_break(app: Quart, browser: Browser, alpha: FakeWorld, services: Services) -> None:
+    """What happened in between is told: from the last event on, and when that is not known from the page on."""
+    vm, still = await vm_named("vm-0004"), await vm_named("vm-0005")
+    await Vm.filter(id=still.id).update(state_since=now() - timedelta(hours=1))
+    gone, _info = await services.hosts.create(PANEL, "gone", HostRequest(EngineKind.FAKE, address="gone"))
+    topics = f"hosts,overview,tasks,new_tasks,hosts:{gone.id},vms:{vm.id}.{still.id}"
+    began = int(time.time())
+    async with Events(app, browser, topics) as events:
+        event = await events.until("event: fragment")
+        last = re.search(r"^id: (\d+)$", event, re.M)
+        assert last
+        assert abs(int(last[1]) - time.time()) < 30
+    task = await services.power.act(PANEL, vm, PowerAction.START)
+    await services.tasks.wait(task.id, 10)
+    await services.hosts.delete(PANEL, "gone")
+    for way in ({"last": last[1]}, {"since": began}):
+        async with Events(app, browser, topics, **way) as events:  # type: ignore[arg-type]
+            await events.all_of(f'<tr id="vm-{vm.id}"', "Running", f'<tr id="task-{task.id}"', 'id="running-tasks"',
+                                'id="tiles"', f'<div id="host-{gone.id}" hx-swap-oob="delete">',
+                                f'id="vm-{still.id}-seen"')  # fmt: skip
+            assert not [event for event in events.seen if f'<tr id="vm-{still.id}"' in event], "it did not change"
+
+
+async def test_a_removed_host(app: Quart, browser: Browser, alpha: FakeWorld, services: Services) -> None:
+    """Its row goes."""
+    gone, _info = await services.hosts.create(PANEL, "gone", HostRequest(EngineKind.FAKE, address="gone"))
+    async with Events(app, browser, "hosts") as events:
+        await services.hosts.delete(PANEL, "gone")
+        await events.until(f'<div id="host-{gone.id}" hx-swap-oob="delete">')
+
+
 async def test_tasks_and_removed_vms(app: Quart, browser: Browser, alpha: FakeWorld, services: Services) -> None:
     """A new task is put on top once, then replaced; a VM that is gone is taken away."""
     alpha.behaviour = Behaviour(manner=Manner.FAILING, fail_at={"create": 2}, delay=0.4, only=frozenset({"create"}))
@@ -140,9 +211,8 @@ async def test_dashboard(app: Quart, browser: Browser, alpha: FakeWorld, service
     """Its numbers, its own rows of hosts, what needs attention and what was done last."""
     async with Events(app, browser, "hosts,overview") as events:
         alpha.behaviour = Behaviour(manner=Manner.REFUSING)
-        await events.until('id="host-', "Cores given")
-        for part in ("tiles", "vm-states", "attention", "activity"):
-            await events.until(f'id="{part}" hx-swap-oob="morph"')
+        await events.all_of(*(f'id="{part}" hx-swap-oob="morph"' for part in ("tiles", "vm-states", "activity")),
+                            "The host does not answer", "Cores given")  # fmt: skip
 
 
 async def test_ends_with_the_login(app: Quart, browser: Browser, alpha: FakeWorld) -> None:
@@ -170,12 +240,12 @@ async def test_keep_alive_looks_whether_the_login_is_good(
     """A quiet stream says that it lives, so that proxies do not cut it."""
     monkeypatch.setattr(live, "KEEP_ALIVE", 0.1)
     async with Events(app, browser, "vm:1") as events:
-        assert await events.until(": still here")
+        assert await events.until("event: beat")
 
 
 def test_topics() -> None:
     """What makes no sense is left out."""
-    topics = parse_topics("vms:1.2.x.3,vm:7,host:-1,task:zz,hosts,nonsense:5,,:,vms", "abc")
-    assert topics.vms == {1, 2, 3}
+    topics = parse_topics("vms:1.2.x.3,vm:7,host:-1,task:zz,hosts,hosts:4.y,nonsense:5,,:,vms", "abc")
+    assert (topics.vms, topics.shown_hosts) == ({1, 2, 3}, {4})
     assert (topics.vm, topics.host, topics.task, topics.hosts, topics.since) == (7, None, None, True, None)
     assert len(parse_topics("vms:" + ".".join(map(str, range(1, 5000)))).vms) <= 200

@@ -235,24 +235,57 @@
   setInterval(() => document.hidden || relativeTimes(document), 5000);
   document.addEventListener("visibilitychange", () => document.hidden || relativeTimes(document));
 
-  // ---- live state -------------------------------------------------------------------------------------------------
-  let lost = false;
+  // ---- the stream of live changes: one, none while the tab is hidden; and whether it is there -----------------------
+  const model = $("#live")?.cloneNode();
+  const SILENCE = 40_000; // ms: the server says something every 15 s
+  let last = ""; // the moment of the newest event, in seconds: from there a new stream goes on
+  let heard = Date.now();
+
   function live(state) {
     const mark = $("#live-state");
     if (!mark || mark.dataset.state === state) return;
     mark.dataset.state = state;
     $(".live-text", mark).textContent = mark.dataset[state];
   }
-  document.addEventListener("htmx:sseOpen", () => {
+  function closeStream() {
+    const stream = $("#live");
+    if (stream) htmx.swap(stream, "", { swapStyle: "delete" }); // htmx closes it
+  }
+  function openStream() {
+    const stream = model.cloneNode();
+    const url = new URL(stream.getAttribute("sse-connect"), location);
+    if (last) url.searchParams.set("since", last);
+    stream.setAttribute("sse-connect", url.pathname + url.search);
+    document.body.append(stream);
+    heard = Date.now();
+    htmx.process(stream);
+  }
+  function hear(event) {
+    heard = Date.now();
+    last = event.lastEventId || last;
     live("live");
-    // What changed meanwhile was not sent: parts may ask again with hx-trigger="panel:resync from:body".
-    if (lost) htmx.trigger(document.body, "panel:resync");
-    lost = false;
-  });
-  document.addEventListener("htmx:sseError", () => {
-    lost = true;
-    live("reconnecting");
-  });
+  }
+  if (model) {
+    if (document.hidden) $("#live").remove(); // opened in the background, and htmx has not begun yet
+    document.addEventListener("visibilitychange", () => {
+      closeStream();
+      live("connecting");
+      if (!document.hidden) openStream();
+    });
+    document.addEventListener("htmx:sseOpen", ({ detail: { source } }) => {
+      heard = Date.now();
+      live("live");
+      source.addEventListener("beat", hear);
+    });
+    document.addEventListener("htmx:sseBeforeMessage", (event) => hear(event.detail));
+    document.addEventListener("htmx:sseError", () => live("reconnecting"));
+    setInterval(() => {
+      if (document.hidden || Date.now() - heard < SILENCE) return;
+      live("reconnecting"); // a connection that is dead says nothing
+      closeStream();
+      openStream();
+    }, 5000);
+  }
 
   // ---- the drawer of tasks stays as it was left -------------------------------------------------------------------
   const drawer = $("#drawer");
@@ -266,6 +299,18 @@
       } catch { /* the same */ }
     });
   }
+
+  // ---- the navigation, wide or icons only: at once here, and kept by the server ------------------------------------
+  document.addEventListener("submit", ({ submitter, target }) => {
+    if (!target.matches(".side-size")) return;
+    document.documentElement.dataset.side = submitter.value;
+    for (const link of document.querySelectorAll("a.side-link")) {
+      link.title = submitter.value === "narrow" ? link.textContent.trim() : "";
+    }
+  });
+  document.addEventListener("htmx:afterRequest", ({ detail: { elt } }) => {
+    if (elt.matches(".side-size")) $(`button:not([value="${document.documentElement.dataset.side}"])`, elt).focus({ preventScroll: true });
+  });
 
   // ---- menus and keys ---------------------------------------------------------------------------------------------
   // Popovers work alone; where CSS cannot anchor them to their button yet, put them there.

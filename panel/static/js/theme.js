@@ -2,6 +2,7 @@
 (function () {
   "use strict";
   var root = document.documentElement;
+  root.dataset.js = ""; // what needs scripts is shown from the first paint on
   if (root.dataset.theme !== "auto") return;
   var dark = matchMedia("(prefers-color-scheme: dark)");
   function apply() {
