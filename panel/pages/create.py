@@ -98,7 +98,7 @@ def _read(form: Form) -> VmRequest:
 
 async def _form_page(form: Form, hosts: list[Host], *, status: int = 200) -> Response:
     host = next((host for host in hosts if host.name == form.value("host")), None)
-    images = await HostImage.filter(host_id=host.id).order_by("name") if host else []
+    images = await HostImage.filter(host_id=host.id).exclude(format="iso").order_by("name") if host else []
     if not form.value("os_name") and images and not (form.sent and not form.checked("refresh")):
         form.default("os_name", images[0].name)
     return await page(

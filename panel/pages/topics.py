@@ -25,6 +25,7 @@ class Topics:
         pick: the rows of VMs can be selected.
         overview: the dashboard: its numbers, its own rows of hosts, what needs attention, what was done last.
         network: of the VM's page, the lists of its network are shown.
+        images: of the host's page, the list of its images is shown.
         since: when the page was rendered.
     """
 
@@ -38,6 +39,7 @@ class Topics:
     new_tasks: bool = False
     overview: bool = False
     network: bool = False
+    images: bool = False
     since: datetime | None = None
 
 
@@ -50,7 +52,7 @@ def live_url(
     flags: Iterable[str] = (),
 ) -> str:
     """The address of a page's event stream. ``flags``: ``hosts``, ``tasks``, ``new_tasks``, ``overview``,
-    ``network``, ``pick``."""
+    ``network``, ``images``, ``pick``."""
     words = list(flags)
     if rows := list(vms)[:MOST_ROWS]:
         words.append("vms:" + ".".join(map(str, rows)))
@@ -86,6 +88,7 @@ def parse_topics(text: str, since: str = "") -> Topics:
         new_tasks="new_tasks" in flags,
         overview="overview" in flags,
         network="network" in flags,
+        images="images" in flags,
         since=datetime.fromtimestamp(moment, UTC) if moment else None,
     )
 

@@ -141,6 +141,8 @@ def check_url(text: str, field: str) -> httpx2.URL:
         raise InvalidInput(_("{field} must be an http:// or https:// address."), field=field) from error
     if url.scheme not in {"http", "https"} or not url.host:
         raise InvalidInput(_("{field} must be an http:// or https:// address."), field=field)
+    if "%" in url.host or (url.port is not None and not 0 < url.port < 65536):
+        raise InvalidInput(_("{field} must be an http:// or https:// address."), field=field)
     if url.userinfo:
         raise InvalidInput(_("{field} must not have a user name or password in it."), field=field)
     return url

@@ -7,6 +7,7 @@ data), claim a disk of exabytes, or be made to eat memory and time of whoever re
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import shutil
@@ -210,6 +211,16 @@ def unwritable(shown: str, error: OSError) -> EngineFailure:
 
 
 def _place(part: Path, target: Path, about: dict[str, str]) -> None:
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)  # the command line may be at the same name
+        check_free(target.parent, target.stem)
+        _put(part, target, about)
+    finally:
+        os.close(folder)
+
+
+def _put(part: Path, target: Path, about: dict[str, str]) -> None:
     sidecar = target.with_suffix(".json")
     before = sidecar.read_bytes() if sidecar.exists() else None
     sidecar.write_text(json.dumps(about, ensure_ascii=False), "utf-8")

@@ -66,6 +66,11 @@ class ImageService:
         )  # fmt: skip
         return {row["os_name"]: row["count"] for row in rows}
 
+    async def made_from(self, host: Host, image: HostImage, most: int) -> list[str]:
+        """The names of at most ``most`` VMs that were made from an image."""
+        vms = Vm.filter(host_id=host.id, os_name=image.name).order_by("name").limit(most)
+        return [str(name) for name in await vms.values_list("name", flat=True)]
+
     def why_not(self, host: Host) -> Text | None:
         """Why the panel cannot bring images to a host, or None when it can."""
         reason = capabilities(host.engine).why_not("images")

@@ -36,6 +36,7 @@ PIECE = 8 * 1024**2  # bytes of one request
 WRITE = 1024**2  # bytes that are written at once
 MOST_OPEN = 20  # uploads of one host
 STALE_SECONDS = 24 * 3600.0  # after which nobody comes back for one
+LIST_SECONDS = 2.0
 WAIT_SECONDS = 60.0  # between two parts of a piece
 ID = re.compile(r"[0-9a-f]{32}")
 
@@ -128,12 +129,13 @@ class UploadService:
         """What has begun, oldest first; what a task is taking in already is left out."""
         if self._images.why_not(host) is not None:
             return []
-        try:
-            folder = self._images.folder(host)
-        except PanelError:
-            return []
         taken = await self._taken(host)
-        return [item for item in await asyncio.to_thread(_read_all, folder / INCOMING) if item.id not in taken]
+        try:
+            async with asyncio.timeout(LIST_SECONDS):
+                there = await asyncio.to_thread(_read_all, self._images.folder(host) / INCOMING)
+        except (PanelError, TimeoutError):  # no folder, or a disk that hangs: the page does not wait for it
+            return []
+        return [upload for upload in there if upload.id not in taken]
 
     async def get(self, host: Host, upload_id: str) -> Upload:
         """An upload as it is now. ``NotFound``."""

@@ -109,7 +109,8 @@ class VmService:
         check_sizes(request.cpu_count, request.memory_mib, request.disk_gib)
         if request.password is not None:
             check_password(request.password, "os_pass")
-        image = find_image(await HostImage.filter(host_id=host.id), request.os_name) if request.os_name else None
+        disks = HostImage.filter(host_id=host.id).exclude(format="iso")
+        image = find_image(await disks, request.os_name) if request.os_name else None
         if image is not None and image.virtual_gib > request.disk_gib:
             raise InvalidInput(
                 _("{field} is too small: image {image} needs at least {least} GiB."),
