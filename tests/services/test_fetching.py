@@ -42,7 +42,7 @@ class NameServer:
 )
 async def test_loopback_by_any_name_is_refused(server: FileServer, host: str) -> None:
     server.file("/x", b"secret")
-    with pytest.raises(PanelError, match="no public address|cannot be resolved|http"):
+    with pytest.raises(PanelError, match=r"no public address|cannot be resolved|http"):
         await fetched(Fetcher(), server.url("/x", host))
     assert server.asked == []
 

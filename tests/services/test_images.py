@@ -264,9 +264,9 @@ async def test_what_is_refused_at_once(services: Services, here: Host, folder: P
         with pytest.raises(InvalidInput) as caught:
             await begin(ADMIN, here, request)
         assert caught.value.field == field
+    await until(lambda: HostImage.filter(host_id=here.id).count())
     for name in ("there", "Debian 12", "debian-12"):
         with pytest.raises(Conflict, match="already"):
-            await until(lambda: HostImage.filter(host_id=here.id).count())
             await begin(ADMIN, here, FetchRequest(server.url("/x.img"), name=name))
     await services.hosts.create(ADMIN, "far", far_away())
     with pytest.raises(Conflict, match="another machine"):

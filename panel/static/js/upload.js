@@ -11,6 +11,7 @@
   const [send, stop] = [part("[type=submit]"), part("[data-stop]")];
   const file = part("[type=file]");
   const pauses = [1, 2, 4, 8, 15, 30]; // seconds between tries while the panel does not answer
+  const share = new Intl.NumberFormat(document.documentElement.lang || "en", { style: "percent" });
   let aborted = null;
 
   const pause = (seconds) =>
@@ -91,7 +92,7 @@
         const percent = Math.floor((offset / size) * 100);
         const seconds = ((Date.now() - began) / 1000) * ((size - offset) / (offset - from));
         bar.value = percent;
-        say(words.sending.replace("{percent}", percent).replace("{file}", chosen.name).replace("{left}", left(seconds)));
+        say(words.sending.replace("{part}", share.format(percent / 100)).replace("{file}", chosen.name).replace("{left}", left(seconds)));
       } catch (error) {
         if (aborted.signal.aborted || error instanceof Refused) throw error;
         if (!error.conflict) say(words.waiting, "is-warning");
