@@ -39,7 +39,9 @@ from panel.services.audit import AuditLog
 from panel.services.configuration import ConfigurationService
 from panel.services.consoles import ConsoleService
 from panel.services.container import Services
+from panel.services.downloads import DownloadService
 from panel.services.engines import EnginePool
+from panel.services.fetching import Fetcher
 from panel.services.forwards import ForwardService
 from panel.services.gateways import GatewayService
 from panel.services.guests import GuestService
@@ -55,6 +57,7 @@ from panel.services.proxies import ProxyService
 from panel.services.publications import PublicationService
 from panel.services.sites import SiteService
 from panel.services.tasks import TaskService
+from panel.services.uploads import UploadService
 from panel.services.vms import VmService
 from panel.settings import Settings
 
@@ -102,6 +105,7 @@ def build_services(settings: Settings) -> Services:
     observations = Observations(events)
     observer = Observer(settings, pool, observations, events, audit)
     tasks = TaskService(box, events, audit)
+    images = ImageService(settings, pool, observer, audit)
     gateways = GatewayService(pool, events, audit)
     addresses = AddressService(pool, gateways, events, audit)
     observer.inventories.append(addresses.sync_networks)
@@ -128,7 +132,9 @@ def build_services(settings: Settings) -> Services:
         power=PowerService(tasks, pool, observations),
         consoles=ConsoleService(access, pool, events, audit),
         guests=GuestService(events),
-        images=ImageService(pool, observer, audit),
+        images=images,
+        downloads=DownloadService(tasks, images, Fetcher(settings.images_networks)),
+        uploads=UploadService(tasks, images, audit),
         gateways=gateways,
         addresses=addresses,
         pools=PoolService(addresses, gateways, events, audit),
@@ -149,6 +155,7 @@ def create_app(settings: Settings) -> Quart:
     app = Quart(__name__, static_folder=None, template_folder=None)
     app.extensions["panel"] = services
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
+    app.request_class = web.PanelRequest
     app.asgi_websocket_class = BoundedWebsocketConnection
     RateLimiter(app)
     QuartSchema(
@@ -295,6 +302,7 @@ async def _housekeeping(services: Services) -> None:
             await services.access.sweep()
             await services.consoles.sweep()
             await services.audit.trim()
+            await services.uploads.sweep()
         except Exception:
             terminal.exception("housekeeping failed")
         await asyncio.sleep(SWEEP_SECONDS)

@@ -99,6 +99,13 @@ class EngineTimeout(HostUnreachable):
     title = "Timed out"
 
 
+class FetchFailed(PanelError):
+    """What a URL leads to could not be had: 502."""
+
+    status = 502
+    title = "Download failed"
+
+
 class EngineFailure(PanelError):
     """The hypervisor answered with an error that is none of the above: 500, with its reason in our words."""
 

@@ -9,6 +9,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -30,6 +31,9 @@ class Settings:
         local_host: register this machine as host ``local`` at start when there is no host of that name. Default: ``false``.
         disks_path: where host ``local`` keeps VM disks. Default: ``/var/lib/openidcs/disks``.
         images_path: where host ``local`` keeps images. Default: ``/var/lib/openidcs/images``.
+        images_largest_gib: how large an image may be that is downloaded or uploaded. Default: ``100``.
+        images_virtual_gib: how large the disk in it may be. Default: ``2048``.
+        images_networks: private networks that images may be downloaded from, as in ``192.168.0.0/16, fd00::/8``. Default: empty.
         proxy: serve VMs under domains with Caddy. Default: ``false``.
         proxy_run: start Caddy when nobody runs it; ``false`` where a service does. Default: ``true``.
         proxy_http_port: where Caddy listens for http. Default: ``80``.
@@ -57,6 +61,9 @@ class Settings:
     local_host: bool = False
     disks_path: str = "/var/lib/openidcs/disks"
     images_path: str = "/var/lib/openidcs/images"
+    images_largest_gib: int = 100
+    images_virtual_gib: int = 2048
+    images_networks: str = ""
     proxy: bool = False
     proxy_run: bool = True
     proxy_http_port: int = 80
@@ -135,6 +142,19 @@ def _check(settings: Settings) -> None:
         raise ConfigError("Setting base_path must start with / and not end with it, as in /panel.")
     if settings.log_level not in {"debug", "info", "warning", "error"}:
         raise ConfigError("Setting log_level must be debug, info, warning or error.")
-    for name in ("observe_seconds", "observe_timeout", "session_hours", "login_attempts", "login_wait"):
+    for network in settings.images_networks.replace(",", " ").split():
+        try:
+            ip_network(network)
+        except ValueError as error:
+            raise ConfigError("Setting images_networks: {network} is no network.", network=network) from error
+    for name in (
+        "images_largest_gib",
+        "images_virtual_gib",
+        "observe_seconds",
+        "observe_timeout",
+        "session_hours",
+        "login_attempts",
+        "login_wait",
+    ):
         if not 0 < getattr(settings, name) < 1e9:  # not a number is neither
             raise ConfigError("Setting {name} must be above 0.", name=name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import mimetypes
+import re
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import cache
@@ -13,7 +14,17 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
-from quart import Response, current_app, g, has_request_context, has_websocket_context, request, url_for, websocket
+from quart import (
+    Request,
+    Response,
+    current_app,
+    g,
+    has_request_context,
+    has_websocket_context,
+    request,
+    url_for,
+    websocket,
+)
 
 from panel import __version__, i18n
 from panel.errors import Forbidden, NotFound
@@ -22,6 +33,7 @@ from panel.i18n import gettext_noop as _
 from panel.models import Session
 from panel.security import Actor, Source, same, unveil, veil
 from panel.services.container import Services
+from panel.services.uploads import PIECE
 
 SESSION_COOKIE = "openidcs_session"
 LANGUAGE_COOKIE = "openidcs_language"
@@ -33,7 +45,17 @@ STATIC = Path(__file__).parent / "static"
 TEMPLATES = Path(__file__).parent / "templates"
 YEAR = 31_536_000
 COMPRESSED = {".css", ".js", ".svg", ".json", ".txt"}
+UPLOAD_PATH = re.compile(r"/hosts/[^/]+/uploads/[0-9a-f]{32}/pieces$")
 SMALLEST = 1000  # bytes of HTML: what is smaller fits into one packet anyway
+
+
+class PanelRequest(Request):
+    """A request whose body may be larger than others' where the panel takes files in pieces (``panel.pages.uploads``)."""
+
+    def __init__(self, method: str, scheme: str, path: str, *args: Any, **more: Any) -> None:
+        if method == "POST" and UPLOAD_PATH.search(path):
+            more["max_content_length"] = PIECE
+        super().__init__(method, scheme, path, *args, **more)
 
 
 def services() -> Services:

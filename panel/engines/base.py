@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import ClassVar
 
 from panel.engines.capabilities import Capabilities
@@ -111,6 +112,15 @@ class Engine(ABC):
 
     async def list_images(self) -> list[Image]:
         """What VMs can be made from, by name."""
+        raise Unsupported(_("This engine has no images."))
+
+    @property
+    def images_folder(self) -> Path | None:
+        """The folder that ``list_images`` reads, when it is one of this machine: files put into it become images."""
+        return None
+
+    async def image_users(self, key: str) -> list[str]:
+        """The names of the VMs whose disks or CD drives draw on this file of the images folder: it must not go before them."""
         raise Unsupported(_("This engine has no images."))
 
     @property

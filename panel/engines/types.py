@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
@@ -269,7 +270,8 @@ class VmEvent:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A thing a VM can be made from. ``name`` is what ``os_name`` matches; ``key`` is the file or image id."""
+    """A thing a VM can be made from. ``name`` is what ``os_name`` matches; ``key`` is the file or image id; ``added_at`` is when
+    it came to the host, None when that is not known."""
 
     name: str
     key: str
@@ -278,6 +280,7 @@ class Image:
     size_bytes: int
     virtual_gib: float
     default_user: str = "root"
+    added_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

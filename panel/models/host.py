@@ -67,7 +67,8 @@ class Host(Model):
 
 
 class HostImage(Model):
-    """An image of a host, as last listed: pages and the create check read this, not the hypervisor."""
+    """An image of a host, as last listed: pages and the create check read this, not the hypervisor. ``format`` is ``iso`` for a
+    CD image, which no VM is made from."""
 
     id = fields.IntField(primary_key=True)
     host: fields.ForeignKeyRelation[Host] = fields.ForeignKeyField(
@@ -81,6 +82,7 @@ class HostImage(Model):
     size_bytes = fields.BigIntField(default=0)
     virtual_gib = fields.FloatField(default=0.0)
     default_user = fields.CharField(max_length=64, default="root")
+    added_at = fields.DatetimeField(null=True)  # when its file came to the host
     seen_at = fields.DatetimeField()
 
     class Meta:

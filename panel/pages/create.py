@@ -119,7 +119,8 @@ async def _hosts() -> list[HostRow]:
 async def _draft(form: NewVmForm, hosts: Sequence[HostRow], *, choose: bool = False) -> Draft:
     """``choose``: where the chosen host has not got the chosen image, its first is taken."""
     draft = Draft(form, hosts, next((row for row in hosts if row.host.name == form.value("host")), None))
-    draft.images = await HostImage.filter(host_id=draft.host.id).order_by("name") if draft.host else []
+    if draft.host:
+        draft.images = await HostImage.filter(host_id=draft.host.id).exclude(format="iso").order_by("name")
     if choose and draft.image is None and draft.images and not (form.sent and not form.value("os_name")):
         form.default("os_name", draft.images[0].name)
     if draft.image is not None or not form.value("os_name"):

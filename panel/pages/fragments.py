@@ -12,6 +12,7 @@ from panel import i18n, web
 from panel.models import Host, Task, TaskLine, Vm
 from panel.pages.attention import attention
 from panel.pages.drawer import drawer
+from panel.pages.images import image_list
 from panel.pages.network import address_reason, forward_rows
 from panel.pages.numbers import latest, overview
 from panel.pages.proxies import domain_rows
@@ -31,6 +32,7 @@ DOMAINS = "partials/vms/domains.html"
 PUBLISHED = "partials/vms/published.html"
 HOSTS = "partials/hosts/row.html"
 HOST = "partials/hosts/host.html"
+IMAGES = "partials/hosts/images.html"
 TASKS = "partials/tasks/row.html"
 TASK = "partials/tasks/task.html"
 DRAWER = "partials/tasks/drawer.html"
@@ -146,6 +148,8 @@ class Fragments:
                 self._partial(HOST, "host_capacity", row, True),
                 self._partial(TASKS, "task_table", "host-tasks", await host_tasks(row.host.id), True),
             ]
+            if self._topics.images:  # its forms stay as they are: somebody may be typing
+                made.append(self._partial(IMAGES, "host_images", await image_list(row.host), True))
         return made
 
     async def _task_row(self, ids: list[str]) -> list[str]:

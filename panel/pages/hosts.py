@@ -11,7 +11,7 @@ from panel.engines.types import EngineKind
 from panel.errors import PanelError
 from panel.i18n import gettext
 from panel.i18n import gettext_noop as _
-from panel.models import Host, HostImage, Vm
+from panel.models import Host, Vm
 from panel.pages.forms import Form
 from panel.pages.hostforms import EngineForm, NetworkForm
 from panel.pages.lists import SIZES, listing
@@ -70,7 +70,7 @@ async def host_page(_actor: Actor, host: str) -> Response:
 
 async def host_page_with(host: Host, tab: str, *, status: int = 200, **changed: Any) -> Response:
     """The same, with a form in it that was filled in wrongly, or what came of it."""
-    from panel.pages import networks  # which posts back to this page
+    from panel.pages import images, networks  # which post back to this page
 
     vms = Vm.filter(host_id=host.id).order_by("title", "name").limit(VMS_SHOWN)
     rows = await vm_rows(await vms.prefetch_related("host", "nics")) if tab == "overview" else []
@@ -79,6 +79,8 @@ async def host_page_with(host: Host, tab: str, *, status: int = 200, **changed: 
     values["network_form"] = NetworkForm(host)
     if tab == networks.TAB:
         values |= await networks.networks_context(host, request.args if request.method == "GET" else {})
+    if tab == images.TAB:
+        values |= await images.images_context(host, request.args if request.method == "GET" else {})
     values |= changed
     scan = capabilities(host.engine).why_not("scan")
     disabled = None if host.enabled else say(_("Host {name} is disabled. Enable it first."), name=host.name)
@@ -90,12 +92,13 @@ async def host_page_with(host: Host, tab: str, *, status: int = 200, **changed: 
         tab=tab,
         tabs=[(key, gettext(label), web.url("pages.host", host=host.name, **_tab(key))) for key, label in TABS.items()],
         vms=rows,
-        images=await HostImage.filter(host_id=host.id) if tab == "images" else [],
         tasks=await host_tasks(host.id) if tab == "tasks" else [],
         usage=await usage_of_host(host) if tab == "overview" else None,
         scan_reason=say(scan) if scan else disabled,
         create_reason=disabled,
-        live_url=live_url(host=host.id, vms=[row.vm.id for row in rows]),
+        live_url=live_url(
+            host=host.id, vms=[row.vm.id for row in rows], flags=(images.TAB,) if tab == images.TAB else ()
+        ),
         **values,
     )
 

@@ -26,6 +26,7 @@ class Topics:
         pick: the rows of VMs can be selected.
         overview: the dashboard: its numbers, its own rows of hosts, what needs attention, what was done last.
         network: of the VM's page, the lists of its network are shown.
+        images: of the host's page, the list of its images is shown.
         since: when the page was rendered, or how far it was told.
     """
 
@@ -40,6 +41,7 @@ class Topics:
     new_tasks: bool = False
     overview: bool = False
     network: bool = False
+    images: bool = False
     since: datetime | None = None
 
 
@@ -53,7 +55,7 @@ def live_url(
     flags: Iterable[str] = (),
 ) -> str:
     """The address of a page's event stream. ``flags``: ``hosts``, ``tasks``, ``new_tasks``, ``overview``,
-    ``network``, ``pick``."""
+    ``network``, ``images``, ``pick``."""
     words = list(flags)
     for name, ids in (("vms", vms), ("hosts", hosts)):
         if rows := list(ids)[:MOST_ROWS]:
@@ -91,6 +93,7 @@ def parse_topics(text: str, since: str = "") -> Topics:
         new_tasks="new_tasks" in flags,
         overview="overview" in flags,
         network="network" in flags,
+        images="images" in flags,
         since=datetime.fromtimestamp(moment, UTC) if moment else None,
     )
 

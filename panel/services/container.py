@@ -12,6 +12,7 @@ from panel.services.attention import AttentionService
 from panel.services.audit import AuditLog
 from panel.services.configuration import ConfigurationService
 from panel.services.consoles import ConsoleService
+from panel.services.downloads import DownloadService
 from panel.services.engines import EnginePool
 from panel.services.forwards import ForwardService
 from panel.services.gateways import GatewayService
@@ -27,6 +28,7 @@ from panel.services.proxies import ProxyService
 from panel.services.publications import PublicationService
 from panel.services.sites import SiteService
 from panel.services.tasks import TaskService
+from panel.services.uploads import UploadService
 from panel.services.vms import VmService
 from panel.settings import Settings
 
@@ -49,6 +51,8 @@ class Services:
     consoles: ConsoleService
     guests: GuestService
     images: ImageService
+    downloads: DownloadService
+    uploads: UploadService
     gateways: GatewayService
     addresses: AddressService
     pools: PoolService

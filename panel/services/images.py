@@ -1,39 +1,53 @@
-"""Images of hosts: read them, and put files into the images folder of a host that is this machine."""
+"""Images of hosts: read them, put files into the images folder of a host that is this machine, and take them out."""
 
 from __future__ import annotations
 
 import asyncio
-import json
+import hashlib
 import os
+import re
 import shutil
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+
+from tortoise.functions import Count
 
 from panel.engines.types import Image
 from panel.errors import Conflict, EngineFailure, InvalidInput, NotFound
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
-from panel.models import Host
-from panel.security import Actor, Permission
+from panel.models import Host, HostImage, Task, Vm
+from panel.security import Actor, Permission, Source
 from panel.services.audit import AuditLog
 from panel.services.engines import EnginePool, capabilities, limited
-from panel.services.names import check_identifier, check_title
+from panel.services.imagefiles import (
+    GIB,
+    Limits,
+    check_free,
+    check_room,
+    examine,
+    incoming,
+    list_isos,
+    place,
+    unwritable,
+)
+from panel.services.names import check_identifier, check_title, folded
 from panel.services.observer import Observer
+from panel.settings import Settings
 
-HERE = {"", "localhost", "127.0.0.1", "qemu:///system"}
-FORMATS = {"qcow2": ".qcow2", "raw": ".img"}
 BUILD_SECONDS = 900
-INFO_SECONDS = 30
 BUILD_SCRIPT = Path(__file__).parents[2] / "scripts" / "build_demo_image.sh"
 DEMO_FILE = "openidcs-demo.qcow2"
+USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 
 
 class ImageService:
     """The images of hosts."""
 
-    def __init__(self, pool: EnginePool, observer: Observer, audit: AuditLog) -> None:
+    def __init__(self, settings: Settings, pool: EnginePool, observer: Observer, audit: AuditLog) -> None:
+        self.limits = Limits(settings.images_largest_gib * GIB, settings.images_virtual_gib * GIB)
         self._pool = pool
         self._observer = observer
         self._audit = audit
@@ -45,41 +59,135 @@ class ImageService:
         await limited(engine.prepare())
         return await limited(engine.list_images())
 
-    async def add(self, actor: Actor, host: Host, file: Path, name: str, user: str) -> Image:
-        """Copy a disk image of this machine into the host's images folder, whole or not at all.
+    async def used_by(self, host: Host) -> dict[str, int]:
+        """How many VMs of the host were made from an image, by its name."""
+        rows = await Vm.filter(host_id=host.id).exclude(os_name="").group_by("os_name").annotate(count=Count("id")).values(
+            "os_name", "count"
+        )  # fmt: skip
+        return {row["os_name"]: row["count"] for row in rows}
+
+    async def made_from(self, host: Host, image: HostImage, most: int) -> list[str]:
+        """The names of at most ``most`` VMs that were made from an image."""
+        vms = Vm.filter(host_id=host.id, os_name=image.name).order_by("name").limit(most)
+        return [str(name) for name in await vms.values_list("name", flat=True)]
+
+    def why_not(self, host: Host) -> Text | None:
+        """Why the panel cannot bring images to a host, or None when it can."""
+        reason = capabilities(host.engine).why_not("images")
+        if reason is not None:
+            return Text(reason)
+        if self._pool.even_disabled(host).images_folder is None:
+            return Text(
+                _("Host {name} is another machine: put the image into its images folder there."), {"name": host.name}
+            )
+        return None
+
+    def folder(self, host: Host) -> Path:
+        """The images folder of a host that is this machine. ``Conflict`` when it is another, ``NotFound`` without one."""
+        reason = self.why_not(host)
+        if reason is not None:
+            error = Conflict(reason.msgid)
+            error.text = reason
+            raise error
+        folder = self._pool.even_disabled(host).images_folder
+        if folder is None or not folder.is_dir():
+            raise NotFound(_("Host {name} has no images folder {path}."), name=host.name, path=str(folder or ""))
+        return folder
+
+    async def check_new(self, host: Host, name: str, user: str) -> tuple[str, str]:
+        """(name, file name without its ending) of an image that is to come.
 
         Raises:
-            InvalidInput: it is no disk image, or has a backing file.
+            InvalidInput: what the name or the user may not be.
+            Conflict: there is one of this name.
+        """
+        name = check_title(name, "name")
+        stem = "".join(char if char.isascii() and (char.isalnum() or char in "._") else "-" for char in name)
+        stem = check_identifier(re.sub("-+", "-", stem).strip("-._")[:60], "name")
+        if user and not USER.fullmatch(user):
+            raise InvalidInput(_("{field}: {user} is no user name of a Linux system."), field="user", user=user[:64])
+        check_free(self.folder(host), stem)
+        for image in await HostImage.filter(host_id=host.id):
+            if folded(image.name) == folded(name):
+                raise Conflict(_("There is an image {name} already."), name=image.name)
+        return name, stem
+
+    async def add(self, actor: Actor, host: Host, file: Path, name: str, user: str) -> Image:
+        """Copy a disk or CD image of this machine into the host's images folder, whole or not at all.
+
+        Raises:
+            InvalidInput: it is no image, or draws on other files.
             Conflict: the host is another machine, or has an image of that name.
         """
         actor.require(Permission.MANAGE)
-        folder = _folder(host)
-        name = check_title(name, "name")
-        info = await _inspect(file)
-        if info.get("backing-filename"):
-            raise InvalidInput(_("{path} has a backing file. Flatten it: qemu-img convert -O qcow2."), path=file.name)
-        if info.get("format") not in FORMATS:
-            raise InvalidInput(_("{path} is not a qcow2 or raw disk image."), path=file.name)
-        stem = check_identifier("".join(c if c.isascii() and c.isalnum() else "-" for c in name).strip("-"), "name")
-        target = folder / (stem + FORMATS[info["format"]])
-        if target.exists():
-            raise Conflict(_("There is an image {name} already."), name=target.name)
+        folder = self.folder(host)
+        name, stem = await self.check_new(host, name, user)
+        part = incoming(folder) / f"{stem}.{os.getpid()}.part"
         try:
-            await asyncio.to_thread(_copy, file, target, {"os_name": name, "title": name, "default_user": user})
+            found = await examine(file, file.name, self.limits)  # before it is copied, which takes a while
+            check_room(folder, found.size)
+            await asyncio.to_thread(shutil.copyfile, file, part)
+            key = await self.take(actor, host, part, stem, about(name, user), shown=file.name)
+        except OSError as error:
+            raise unwritable(part.name, error) from error
+        finally:
+            part.unlink(missing_ok=True)
+        for image in [*await self.read(host), *await list_isos(folder)]:
+            if image.key == key:
+                return image
+        raise EngineFailure(_("The host does not list image {name} after it was copied."), name=key)
+
+    async def take(
+        self, actor: Actor, host: Host, part: Path, stem: str, facts: Mapping[str, str], *, shown: str
+    ) -> str:
+        """Examine a file that has come, and make it an image of the host; its name in the folder. ``part`` is gone then."""
+        found = await examine(part, shown, self.limits)
+        key = await place(part, self.folder(host), stem, found, facts)
+        await self._audit.write(actor, "image.add", "host", host.name, Text(_("Added image {name}."), {"name": key}))
+        self._observer.look_now(host.id, inventory=True)
+        return key
+
+    async def delete(self, actor: Actor, host: Host, key: str) -> HostImage:
+        """Remove an image's file.
+
+        Raises:
+            NotFound: the host has no such image.
+            Conflict: a VM draws on the file, or the host is another machine.
+        """
+        actor.require(Permission.MANAGE)
+        folder = self.folder(host)
+        image = await self.get(host, key)
+        engine = self._pool.of(host)
+        users = await limited(engine.image_users(image.key))
+        if users:
+            raise Conflict(
+                _("{name} is in use: the disks or CD drives of {vms} draw on it."), name=image.key, vms=", ".join(users[:10])
+            )  # fmt: skip
+        file = folder / image.key
+        try:
+            file.unlink(missing_ok=True)
+            file.with_suffix(".json").unlink(missing_ok=True)
         except OSError as error:
             raise EngineFailure(
-                _("{path} cannot be written: {reason}."), path=target.name, reason=error.strerror
+                _("{path} cannot be removed: {reason}."), path=image.key, reason=error.strerror
             ) from error
-        await self._audit.write(actor, "image.add", "host", host.name, Text(_("Added image {name}."), {"name": name}))
+        await HostImage.filter(id=image.id).delete()
+        await self._audit.write(
+            actor, "image.delete", "host", host.name, Text(_("Removed image {name}."), {"name": image.key})
+        )
         self._observer.look_now(host.id, inventory=True)
-        for image in await self.read(host):
-            if image.key == target.name:
-                return image
-        raise EngineFailure(_("The host does not list image {name} after it was copied."), name=target.name)
+        return image
+
+    async def get(self, host: Host, key: str) -> HostImage:
+        """An image's row by its file. ``NotFound``."""
+        image = await HostImage.get_or_none(host_id=host.id, key=key[:255])
+        if image is None or image.key != Path(image.key).name:
+            raise NotFound(_("Host {host} has no image {name}."), host=host.name, name=key[:255])
+        return image
 
     async def build_demo(self, actor: Actor, host: Host) -> Image:
         """Build the demo image from Debian packages and add it; an older one is replaced."""
-        folder = _folder(host)
+        folder = self.folder(host)
         if not BUILD_SCRIPT.exists():
             raise NotFound(_("The build script is part of the source tree, which is not here."))
         with tempfile.TemporaryDirectory(prefix="openidcs-demo-") as work:
@@ -101,46 +209,31 @@ class ImageService:
         return next(image for image in await self.read(host) if image.key == DEMO_FILE)
 
 
-def _folder(host: Host) -> Path:
-    if host.address not in HERE or not host.images_path:
-        raise Conflict(_("Host {name} is another machine: put the image into its images folder there."), name=host.name)
-    folder = Path(host.images_path)
-    if not folder.is_dir():
-        raise NotFound(_("Host {name} has no images folder {path}."), name=host.name, path=host.images_path)
-    return folder
+def about(name: str, user: str, **more: str) -> dict[str, str]:
+    """What is written beside an image."""
+    return {"os_name": name, "title": name, "default_user": user or "root"} | {k: v for k, v in more.items() if v}
 
 
-async def _inspect(file: Path) -> dict[str, Any]:
-    try:
-        process = await asyncio.create_subprocess_exec(
-            "qemu-img", "info", "--output=json", "--", str(file),
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-        )  # fmt: skip
-        async with asyncio.timeout(INFO_SECONDS):
-            output, _nothing = await process.communicate()
-    except FileNotFoundError as error:
-        raise EngineFailure(_("qemu-img is not installed. On Debian: apt-get install qemu-utils.")) from error
-    except TimeoutError as error:
-        process.kill()
-        raise InvalidInput(_("{path} cannot be read as a disk image."), path=file.name) from error
-    if process.returncode:
-        raise InvalidInput(_("{path} cannot be read as a disk image."), path=file.name)
-    info: dict[str, Any] = json.loads(output)
-    return info
+def lock_of(host: Host, stem: str) -> str:
+    """The lock of the task that brings an image: one per file."""
+    return f"image:{host.id}:{hashlib.sha256(stem.encode()).hexdigest()[:32]}"
 
 
-def _copy(source: Path, target: Path, facts: dict[str, str]) -> None:
-    """Copy under a temporary name, then rename: nobody sees half an image."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        shutil.copyfile(source, temporary)
-        temporary.chmod(0o644)
-        target.with_suffix(".json").write_text(json.dumps(facts), "utf-8")
-        temporary.replace(target)
-    except BaseException:
+def actor_of(task: Task) -> Actor:
+    """Who asked for a task, for the log of what it did."""
+    return Actor(task.actor, Source(task.source))
+
+
+async def host_of(task: Task) -> Host:
+    """The host that a task is about. ``NotFound`` when it is gone."""
+    host = await Host.get_or_none(id=task.host_id)
+    if host is None:
+        raise NotFound(_("There is no host {name}."), name=task.host_name)
+    return host
+
+
+def remove(*files: Path) -> None:
+    """Remove files as far as that goes."""
+    for file in files:
         with suppress(OSError):
-            if not target.exists():
-                target.with_suffix(".json").unlink(missing_ok=True)
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
+            file.unlink(missing_ok=True)

@@ -23,6 +23,7 @@ from panel.security import PANEL
 from panel.services.audit import AuditLog
 from panel.services.clock import now
 from panel.services.engines import EnginePool, capabilities, limited
+from panel.services.imagefiles import list_isos
 from panel.services.observations import Observations
 from panel.services.texts import pack
 from panel.settings import Settings
@@ -170,7 +171,7 @@ class Observer:
 
     async def store_images(self, host: Host, engine: Engine) -> None:
         """List the host's images and keep them as rows."""
-        images = {image.key: image for image in await engine.list_images()}
+        images = {image.key: image for image in [*await engine.list_images(), *await list_isos(engine.images_folder)]}
         known = {row.key: row for row in await HostImage.filter(host_id=host.id)}
         await HostImage.filter(id__in=[row.id for key, row in known.items() if key not in images]).delete()
         for key, image in images.items():

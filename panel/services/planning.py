@@ -75,7 +75,7 @@ def taken(host: Host, name: str) -> Conflict:
 async def _image(host: Host, request: VmRequest) -> HostImage | None:
     if not request.os_name:
         return None
-    image = find_image(await HostImage.filter(host_id=host.id), request.os_name)
+    image = find_image(await HostImage.filter(host_id=host.id).exclude(format="iso"), request.os_name)
     if image.virtual_gib > request.disk_gib:
         raise InvalidInput(
             _("{field} is too small: image {image} needs at least {least} GiB."),

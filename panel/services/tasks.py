@@ -51,6 +51,13 @@ class TaskContext:
         await self._service.log(self.task.id, "info", text)
         self._service.events.publish(TaskChanged(self.task.id, ended=False))
 
+    async def progress(self, message: str, /, *, percent: int, **params: object) -> None:
+        """What it is at and how far, without a line of the log: for what moves all the time. Call it once a second at most."""
+        self.task.message = pack(Text(message, params))
+        self.task.percent = max(self.task.percent, min(99, percent))
+        await self.task.save(update_fields=["message", "percent"])
+        self._service.events.publish(TaskChanged(self.task.id, ended=False))
+
     async def warn(self, message: str, /, **params: object) -> None:
         """A line that the operator should read."""
         await self._service.log(self.task.id, "warning", Text(message, params))
@@ -97,18 +104,21 @@ class TaskService:
         *,
         host: tuple[int, str],
         vm: tuple[int, str] | None = None,
+        lock: str = "",
         notes: Sequence[Text] = (),
     ) -> Task:
-        """Store a task and start it. ``host`` and ``vm`` are (id, name). The VM (else the host) is locked while it lives.
+        """Store a task and start it. ``host`` and ``vm`` are (id, name). While it lives it has ``lock`` (at most 64 characters);
+        by default the VM's, or else that of its kind on the host.
         ``notes`` are warnings of the door it came through, for its log.
 
         Raises:
-            Conflict: another task has the VM; its id is in the message.
+            Conflict: another task has the lock; its id is in the message.
         """
         task_id = uuid.uuid4().hex
         self._starting[task_id] = asyncio.Event()
         try:
-            return await self._submit(task_id, actor, kind, params, host, vm, notes)
+            lock = lock or (f"vm:{vm[0]}" if vm else f"host:{host[0]}:{kind}")
+            return await self._submit(task_id, actor, kind, params, host, vm, lock, notes)
         finally:
             self._begun(task_id)
 
@@ -120,6 +130,7 @@ class TaskService:
         params: Mapping[str, Any],
         host: tuple[int, str],
         vm: tuple[int, str] | None,
+        lock: str,
         notes: Sequence[Text],
     ) -> Task:
         task = await self._store(
@@ -127,7 +138,7 @@ class TaskService:
             kind=kind,
             status=TaskStatus.RUNNING,  # this process starts it below
             started_at=now(),
-            lock=f"vm:{vm[0]}" if vm else f"host:{host[0]}:{kind}",
+            lock=lock,
             host_id=host[0],
             host_name=host[1],
             vm_id=vm[0] if vm else None,
@@ -293,8 +304,12 @@ class TaskService:
                 await self._end(task, status, text)
                 return
 
+    def params_of(self, task: Task) -> dict[str, Any]:
+        """What a task was given; nothing any more when it ended and cannot be repeated."""
+        return json.loads(self._box.unseal(task.params)) if task.params else {}
+
     def _context(self, task: Task) -> TaskContext:
-        return TaskContext(self, task, json.loads(self._box.unseal(task.params)) if task.params else {})
+        return TaskContext(self, task, self.params_of(task))
 
     async def _end(self, task: Task, status: TaskStatus, text: Text, error_status: int | None = None) -> None:
         await to_the_end(self._write_end(task, status, text, error_status))

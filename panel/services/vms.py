@@ -278,8 +278,9 @@ class VmService:
         actor.require(Permission.MANAGE)
         capabilities(vm.host.engine).require("delete")
         self._pool.of(vm.host)
-        about = {"host": (vm.host_id, vm.host.name), "vm": (vm.id, vm.name)}
-        return await self._tasks.submit(actor, "vm.delete", {}, **about, notes=notes)
+        return await self._tasks.submit(
+            actor, "vm.delete", {}, host=(vm.host_id, vm.host.name), vm=(vm.id, vm.name), notes=notes
+        )
 
     async def _again_delete(self, actor: Actor, task: Task, _params: dict[str, Any], notes: Sequence[Text]) -> Task:
         return await self.delete(actor, await vm_of(task), notes)

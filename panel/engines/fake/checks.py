@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from ipaddress import ip_address, ip_network
 
-from panel.engines.fake.images import IMAGES, find_image
+from panel.engines.fake.images import find_image, images_of
 from panel.engines.fake.world import FakeNetwork, FakeVm, FakeWorld
 from panel.engines.types import VmChange, VmSpec
 from panel.errors import Conflict, InvalidInput
@@ -15,7 +15,7 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 MAX_CPUS = 64
 
 
-def check_spec(world: FakeWorld, spec: VmSpec) -> None:
+def check_spec(world: FakeWorld, spec: VmSpec, folder: str = "") -> None:
     """``InvalidInput`` or ``Conflict`` unless ``spec`` can be made on this host now."""
     if not NAME.fullmatch(spec.name):
         raise InvalidInput(
@@ -25,7 +25,7 @@ def check_spec(world: FakeWorld, spec: VmSpec) -> None:
         )
     check_sizes(spec.title, spec.cpu_count, spec.memory_mib)
     if spec.image is not None:
-        check_image(spec.image, spec.disk_gib)
+        check_image(spec.image, spec.disk_gib, folder)
     if spec.disk_gib < 1:
         raise InvalidInput(_("A disk has at least 1 GiB."), field="hdd_num")
     if world.named(spec.name) or spec.name in world.making:
@@ -34,11 +34,11 @@ def check_spec(world: FakeWorld, spec: VmSpec) -> None:
         raise Conflict(_("The VM {ref} exists already."), ref=spec.ref)
 
 
-def check_image(name: str, disk_gib: int) -> None:
+def check_image(name: str, disk_gib: int, folder: str = "") -> None:
     """``InvalidInput`` unless the host has the image and the disk holds it."""
-    image = find_image(name)
+    image = find_image(name, folder)
     if image is None:
-        known = ", ".join(item.name for item in IMAGES)
+        known = ", ".join(item.name for item in images_of(folder))
         raise InvalidInput(_("No image {name}. This host has: {known}."), field="os_name", name=name, known=known)
     if image.virtual_gib > disk_gib:
         raise InvalidInput(

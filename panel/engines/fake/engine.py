@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import ClassVar
 
 from panel.engines.base import Engine
 from panel.engines.capabilities import Capabilities
 from panel.engines.fake.behaviour import Behaviour, Manner, number
 from panel.engines.fake.checks import check_change, check_reservation, check_spec
-from panel.engines.fake.images import IMAGES, find_image
+from panel.engines.fake.images import images_of, make_vm
 from panel.engines.fake.screen import Screen
 from panel.engines.fake.view import HOST_CPUS, HOST_MEMORY_MIB, ON, view_garbage, view_host, view_network, view_vm
-from panel.engines.fake.world import GIB, SEED_BYTES, FakeNic, FakeVm, FakeWorld, world
+from panel.engines.fake.world import GIB, SEED_BYTES, FakeVm, FakeWorld, world
 from panel.engines.types import (
     ChangeOutcome,
     ConsoleKind,
@@ -87,6 +88,7 @@ class FakeEngine(Engine):
         HostField("lies", _("Lies about"), _("What a lying host only pretends: power, update, delete, observe ...")),
         HostField("only", _("Only"), _("The calls that the behaviour is about; empty is all.")),
         HostField("shutdown_timeout", _("Shutdown deadline"), _("Seconds that a guest has to stop."), default="1"),
+        HostField("images_path", _("Folder for images"), _("On this machine. Empty: three imaginary ones alone.")),
         HostField("state_file", _("State file"), _("A file that keeps the world across restarts.")),
     )
 
@@ -212,7 +214,7 @@ class FakeEngine(Engine):
         await self.behaviour.enter("create")
         report = self.behaviour.reporter("create", report)
         here = self.world
-        check_spec(here, spec)
+        check_spec(here, spec, self.connection.images_path)
         if "create" in self.behaviour.lies:
             return
         here.making[spec.name] = spec.ref
@@ -233,7 +235,7 @@ class FakeEngine(Engine):
         await report.step(_("Writing the first-boot settings."), percent=50)
         here.add_disk(f"{base}.iso", spec.ref, SEED_BYTES)
         await report.step(_("Defining the VM."), percent=70)
-        here.vms[spec.ref] = vm = make_vm(spec)
+        here.vms[spec.ref] = vm = make_vm(spec, self.connection.images_path)
         here.changed(spec.ref, "create")
         if spec.start:
             await report.step(_("Starting the VM."), percent=90)
@@ -333,9 +335,19 @@ class FakeEngine(Engine):
             self.world.save()
 
     async def list_images(self) -> list[Image]:
-        """The same three on every fake host."""
+        """The same three on every fake host, and the files of its folder."""
         await self.behaviour.enter("images")
-        return list(IMAGES)
+        return images_of(self.connection.images_path)
+
+    @property
+    def images_folder(self) -> Path | None:
+        """The one real thing that a fake host may have."""
+        return Path(self.connection.images_path) if self.connection.images_path else None
+
+    async def image_users(self, key: str) -> list[str]:
+        """Whom the world was told of: its own VMs are copies."""
+        await self.behaviour.enter("image_users")
+        return self.world.drawn_on.get(key, [])
 
     @property
     def on_this_machine(self) -> bool:
@@ -369,26 +381,3 @@ class FakeEngine(Engine):
         """Disks whose VM is gone, or was never finished."""
         await self.behaviour.enter("leftovers")
         return [Leftover(disk.path, disk.size_bytes) for disk in self.world.orphans() if disk.made_by_panel]
-
-
-def make_vm(spec: VmSpec) -> FakeVm:
-    """The stopped VM that ``spec`` asks for. Every image has an agent; an empty disk has none."""
-    image = find_image(spec.image) if spec.image else None
-    vm = FakeVm(
-        ref=spec.ref,
-        name=spec.name,
-        title=spec.title,
-        cpu_count=spec.cpu_count,
-        memory_mib=spec.memory_mib,
-        disk_gib=spec.disk_gib,
-        nics=[
-            FakeNic(nic.name, nic.mac, nic.mode, nic.network or f"fake-{nic.mode}", list(nic.addresses))
-            for nic in spec.nics
-        ],
-        image=image.name if image else "",
-        hostname=spec.hostname,
-        agent=image is not None,
-    )
-    if image and spec.password is not None:
-        vm.passwords[spec.user] = spec.password
-    return vm

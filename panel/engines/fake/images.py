@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from panel.engines.types import Image
+import json
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from panel.engines.fake.world import GIB, FakeNic, FakeVm
+from panel.engines.types import Image, VmSpec
 
 MIB = 1024**2
 
@@ -13,6 +19,57 @@ IMAGES: tuple[Image, ...] = (
 )
 
 
-def find_image(name: str) -> Image | None:
+def images_of(folder: str) -> list[Image]:
+    """The three, and the qcow2 and raw files of ``folder``, when there is one."""
+    files = sorted(Path(folder).glob("[!.]*")) if folder else []
+    return [*IMAGES, *(_of_file(file) for file in files if file.suffix in {".qcow2", ".img"})]
+
+
+def _of_file(file: Path) -> Image:
+    about: dict[str, str] = {}
+    with suppress(OSError, ValueError):
+        about = json.loads(file.with_suffix(".json").read_text("utf-8"))
+    with file.open("rb") as opened:
+        header = opened.read(32)
+    facts = file.stat()
+    qcow2 = header.startswith(b"QFI\xfb")
+    virtual = int.from_bytes(header[24:32], "big") if qcow2 else facts.st_size
+    name = about.get("os_name", file.stem)
+    return Image(
+        name=name,
+        key=file.name,
+        title=about.get("title", name),
+        format="qcow2" if qcow2 else "raw",
+        size_bytes=facts.st_blocks * 512,
+        virtual_gib=round(virtual / GIB, 3),
+        default_user=about.get("default_user") or "root",
+        added_at=datetime.fromtimestamp(int(facts.st_mtime), UTC),
+    )
+
+
+def find_image(name: str, folder: str = "") -> Image | None:
     """The image called ``name``, whatever its case."""
-    return next((image for image in IMAGES if image.name.casefold() == name.casefold()), None)
+    return next((image for image in images_of(folder) if image.name.casefold() == name.casefold()), None)
+
+
+def make_vm(spec: VmSpec, folder: str = "") -> FakeVm:
+    """The stopped VM that ``spec`` asks for. Every image has an agent; an empty disk has none."""
+    image = find_image(spec.image, folder) if spec.image else None
+    vm = FakeVm(
+        ref=spec.ref,
+        name=spec.name,
+        title=spec.title,
+        cpu_count=spec.cpu_count,
+        memory_mib=spec.memory_mib,
+        disk_gib=spec.disk_gib,
+        nics=[
+            FakeNic(nic.name, nic.mac, nic.mode, nic.network or f"fake-{nic.mode}", list(nic.addresses))
+            for nic in spec.nics
+        ],
+        image=image.name if image else "",
+        hostname=spec.hostname,
+        agent=image is not None,
+    )
+    if image and spec.password is not None:
+        vm.passwords[spec.user] = spec.password
+    return vm

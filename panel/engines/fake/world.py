@@ -110,6 +110,7 @@ class FakeWorld:
         bridge: the one that the others are on; empty: the host has none for VMs.
         making: names that a create has reserved; gone with the process, as a real half-made VM's maker is.
         behaviour: when set, overrides what the connection's options say (a host that turns bad under a test).
+        drawn_on: by file of the images folder, the names of the VMs that draw on it.
         state_file: where all of this is written on each change.
         clock: seconds; tests may turn it by hand.
     """
@@ -123,6 +124,7 @@ class FakeWorld:
         self.making: dict[str, str] = {}
         self.prepared = False
         self.behaviour: Behaviour | None = None
+        self.drawn_on: dict[str, list[str]] = {}
         self.state_file: Path | None = None
         self.clock: Callable[[], float] = time.time
         self._listeners: list[Listener] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 import libvirt
@@ -216,6 +217,19 @@ class LibvirtEngine(Engine):
 
         def work(conn: Any) -> list[Image]:
             return list_images(conn, storage.open_pool(conn, site.images_path, site.local))
+
+        return await self.client.call(work, seconds=LIST_SECONDS, lane=Lane.SLOW)
+
+    @property
+    def images_folder(self) -> Path | None:
+        return Path(self.site.images_path) if self.site.local else None
+
+    async def image_users(self, key: str) -> list[str]:
+        site = self.site
+
+        def work(conn: Any) -> list[str]:
+            path = storage.path_in(storage.open_pool(conn, site.images_path, site.local), key)
+            return storage.users_of(conn, path, site.local)
 
         return await self.client.call(work, seconds=LIST_SECONDS, lane=Lane.SLOW)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import posixpath
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 from panel.engines.libvirt import storage
@@ -23,8 +24,8 @@ _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 
 
 def is_image(volume: VolumeInfo) -> bool:
-    """Whether a VM can be made from it: a known disk format, or a raw one that is named so."""
-    if volume.name.startswith("."):
+    """Whether a VM can be made from it: a known disk format, or a raw one that is named so, and no CD image."""
+    if volume.name.startswith(".") or volume.name.lower().endswith(".iso"):
         return False
     return volume.format in _ANY_NAME or (
         volume.format == "raw" and volume.name.lower().endswith(_RAW_NAMES) and volume.capacity > 0
@@ -75,6 +76,7 @@ def describe(volume: VolumeInfo, about: dict[str, str]) -> Image:
         size_bytes=volume.allocation,
         virtual_gib=round(volume.capacity / storage.GIB, 3),
         default_user=user if _USER.fullmatch(user) else "root",
+        added_at=datetime.fromtimestamp(int(volume.changed), UTC) if volume.changed else None,
     )
 
 

@@ -28,7 +28,8 @@ _CHUNK = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class VolumeInfo:
-    """A file of a pool. ``capacity`` is its virtual size, ``allocation`` what it takes, both in bytes."""
+    """A file of a pool. ``capacity`` is its virtual size, ``allocation`` what it takes, both in bytes; ``changed`` in seconds
+    since 1970, 0 when libvirt does not know."""
 
     name: str
     path: str
@@ -36,6 +37,7 @@ class VolumeInfo:
     capacity: int
     allocation: int
     backing: str
+    changed: float = 0.0
 
 
 def same_path(path: str, local: bool) -> str:
@@ -118,6 +120,7 @@ def read_volume(volume: Any) -> VolumeInfo:
         capacity=int(root.findtext("capacity") or 0),
         allocation=int(root.findtext("allocation") or 0),
         backing=root.findtext("backingStore/path", ""),
+        changed=float(root.findtext("target/timestamps/mtime") or 0),
     )
 
 
@@ -215,14 +218,37 @@ def used_paths(conn: Any, local: bool, *, but: str = "") -> set[str]:
     """Every file that a domain (other than ``but``) uses, with the backing files of those that are volumes."""
     used: set[str] = set()
     for domain in conn.listAllDomains(0):
-        if domain.UUIDString() == but:
-            continue
-        with unless(libvirt.VIR_ERR_NO_DOMAIN):  # it went away meanwhile, and uses nothing
-            for flag in (0, libvirt.VIR_DOMAIN_XML_INACTIVE) if domain.isActive() else (0,):
-                used |= sources_of(domain.XMLDesc(flag))
-    for source in list(used):
-        used |= _resolved(conn, source)
-    return {same_path(path, local) for path in used}
+        if domain.UUIDString() != but:
+            used |= _sources(domain)
+    return _whole_chains(conn, used, local)
+
+
+def users_of(conn: Any, path: str, local: bool) -> list[str]:
+    """The names of the domains that use the file ``path``, be it as the backing file of a backing file."""
+    wanted = same_path(path, local)
+    return sorted(
+        domain.name() for domain in conn.listAllDomains(0) if wanted in _whole_chains(conn, _sources(domain), local)
+    )
+
+
+def _sources(domain: Any) -> set[str]:
+    """What the definition of a domain names, as it runs and as it will start."""
+    found: set[str] = set()
+    with unless(libvirt.VIR_ERR_NO_DOMAIN):  # it went away meanwhile, and uses nothing
+        for flag in (0, libvirt.VIR_DOMAIN_XML_INACTIVE) if domain.isActive() else (0,):
+            found |= sources_of(domain.XMLDesc(flag))
+    return found
+
+
+def _whole_chains(conn: Any, sources: set[str], local: bool) -> set[str]:
+    """The paths of ``sources``, of their backing files, and so on down."""
+    found: set[str] = set()
+    waiting = set(sources)
+    while waiting:
+        source = waiting.pop()
+        found.add(source)
+        waiting |= _resolved(conn, source) - found
+    return {same_path(path, local) for path in found}
 
 
 def _resolved(conn: Any, source: str) -> set[str]:

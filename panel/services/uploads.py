@@ -1,0 +1,373 @@
+"""Images from a browser: uploads in pieces, kept on disk beside what is known of them, so that they survive a restart of the
+panel and a reload of the page.
+
+An upload is two files in the folder ``.incoming`` of the images folder: ``<id>.json`` says what is to come, ``<id>.part`` is
+what has come. How far it is, is the size of the latter: nothing else can disagree with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import re
+import time
+import uuid
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from panel.errors import Conflict, InvalidInput, NotFound, PanelError
+from panel.i18n import Text
+from panel.i18n import gettext_noop as _
+from panel.models import Host, Task, TaskStatus
+from panel.security import Actor, Permission
+from panel.services.audit import AuditLog
+from panel.services.checksums import ALGORITHMS, Checksum, read_checksum
+from panel.services.imagefiles import INCOMING, check_room, incoming, names_of, read_about, too_large, unwritable
+from panel.services.images import ImageService, about, actor_of, host_of, lock_of, remove
+from panel.services.names import check_title
+from panel.services.tasks import LIVING, TaskContext, TaskService
+
+PIECE = 8 * 1024**2  # bytes of one request
+WRITE = 1024**2  # bytes that are written at once
+MOST_OPEN = 20  # uploads of one host
+STALE_SECONDS = 24 * 3600.0  # after which nobody comes back for one
+LIST_SECONDS = 2.0
+WAIT_SECONDS = 60.0  # between two parts of a piece
+ID = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRequest:
+    """A file that is about to come. ``modified``: when it was last changed, as the browser says (milliseconds since 1970): by
+    name, size and this the same file is known again."""
+
+    file: str
+    size: int
+    name: str = ""
+    user: str = ""
+    checksum: str = ""
+    modified: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An upload that began. ``offset`` is how much has come, ``size`` how much there will be, in bytes."""
+
+    id: str
+    file: str
+    size: int
+    name: str
+    stem: str
+    user: str
+    checksum: str
+    modified: int
+    actor: str
+    offset: int = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of it is there."""
+        return self.offset == self.size
+
+
+class UploadService:
+    """Takes files from browsers to hosts that are this machine."""
+
+    def __init__(self, tasks: TaskService, images: ImageService, audit: AuditLog) -> None:
+        self._tasks = tasks
+        self._images = images
+        self._audit = audit
+        self._busy: set[str] = set()
+        tasks.register("image.upload", self._run, self._settle, _("Take in an uploaded image"))
+
+    async def begin(self, actor: Actor, host: Host, request: UploadRequest) -> Upload:
+        """Make room for a file.
+
+        Raises:
+            InvalidInput: the name, the user, the checksum or the size.
+            TooLarge: more than the settings allow.
+            Conflict: no room, too many uploads, an image of this name, or the host is another machine.
+        """
+        actor.require(Permission.MANAGE)
+        file = check_title(request.file.replace("\\", "/").rpartition("/")[2], "file") or "image"
+        name, stem = await self._images.check_new(host, request.name.strip() or Path(file).stem, request.user)
+        read_checksum(request.checksum, "checksum")
+        if request.size < 1:
+            raise InvalidInput(_("{path} is empty."), field="file", path=file)
+        if request.size > self._images.limits.file:
+            raise too_large(file, request.size, self._images.limits.file)
+        folder = incoming(self._images.folder(host))
+        there = await asyncio.to_thread(_read_all, folder)
+        if len(there) >= MOST_OPEN:
+            raise Conflict(_("There are {most} unfinished uploads already. Discard some."), most=MOST_OPEN)
+        if any(other.stem == stem for other in there):
+            raise Conflict(_("An upload of {name} is under way already. Continue or discard it."), name=stem)
+        check_room(folder, request.size + sum(other.size - other.offset for other in there))
+        upload = Upload(
+            uuid.uuid4().hex,
+            file,
+            request.size,
+            name,
+            stem,
+            request.user,
+            request.checksum,
+            request.modified,
+            actor.name,
+        )
+        await asyncio.to_thread(_store, folder, upload)
+        await self._audit.write(
+            actor, "image.upload.begin", "host", host.name, Text(_("Began to upload {name}."), {"name": file})
+        )
+        return upload
+
+    async def all(self, host: Host) -> list[Upload]:
+        """What has begun, oldest first; what a task is taking in already is left out."""
+        if self._images.why_not(host) is not None:
+            return []
+        taken = await self._taken(host)
+        try:
+            async with asyncio.timeout(LIST_SECONDS):
+                there = await asyncio.to_thread(_read_all, self._images.folder(host) / INCOMING)
+        except (PanelError, TimeoutError):  # no folder, or a disk that hangs: the page does not wait for it
+            return []
+        return [upload for upload in there if upload.id not in taken]
+
+    async def get(self, host: Host, upload_id: str) -> Upload:
+        """An upload as it is now. ``NotFound``."""
+        found = None
+        if ID.fullmatch(upload_id):
+            found = await asyncio.to_thread(_read, self._images.folder(host) / INCOMING, upload_id)
+        if found is None:
+            raise NotFound(_("There is no such upload. It was finished, discarded, or nobody came back for it."))
+        return found
+
+    async def append(self, host: Host, upload_id: str, offset: int, body: AsyncIterable[bytes]) -> Upload:
+        """Write a piece at ``offset``, which must be where the last one ended. What came of it before it broke off stays.
+
+        Raises:
+            Conflict: another offset, or another piece is on its way.
+            InvalidInput: more than was announced.
+        """
+        async with self._alone(upload_id):
+            upload = await self.get(host, upload_id)
+            if offset != upload.offset:
+                raise Conflict(_("The upload goes on at byte {offset}."), offset=upload.offset)
+            part = self._images.folder(host) / INCOMING / f"{upload_id}.part"
+            room = min(PIECE, upload.size - offset)
+            async for data in _gathered(body):
+                room -= len(data)
+                if room < 0:
+                    raise InvalidInput(_("The upload is longer than was announced."), field="file")
+                await _written(part, offset, data)
+                offset += len(data)
+            return await self.get(host, upload_id)
+
+    async def finish(self, actor: Actor, host: Host, upload_id: str) -> Task:
+        """Let what has come become an image: a task, for that takes a while. ``Conflict`` when something is missing."""
+        actor.require(Permission.MANAGE)
+        upload = await self.get(host, upload_id)
+        if not upload.complete:
+            raise Conflict(_("The upload goes on at byte {offset}."), offset=upload.offset)
+        params = {"upload": upload.id, "stem": upload.stem}
+        return await self._tasks.submit(
+            actor, "image.upload", params, host=(host.id, host.name), lock=lock_of(host, upload.stem)
+        )
+
+    async def discard(self, actor: Actor, host: Host, upload_id: str) -> Upload:
+        """Remove what has come. ``Conflict`` while a piece is on its way or a task takes it in."""
+        actor.require(Permission.MANAGE)
+        async with self._alone(upload_id):
+            upload = await self.get(host, upload_id)
+            if upload_id in await self._taken(host):
+                raise Conflict(_("A task takes this upload in. Cancel the task."))
+            _remove(self._images.folder(host) / INCOMING, upload_id)
+        await self._audit.write(
+            actor,
+            "image.upload.discard",
+            "host",
+            host.name,
+            Text(_("Discarded the upload of {name}."), {"name": upload.file}),
+        )
+        return upload
+
+    async def sweep(self) -> None:
+        """Remove what nobody came back for, and what a dead task left."""
+        for host in await Host.all():
+            with suppress(PanelError):
+                folder = self._images.folder(host) / INCOMING
+                busy = self._busy | await self._taken(host) | set(await _living(host))
+                await asyncio.to_thread(_sweep, folder, time.time() - STALE_SECONDS, busy)
+
+    @asynccontextmanager
+    async def _alone(self, upload_id: str) -> AsyncIterator[None]:
+        if upload_id in self._busy:
+            raise Conflict(_("Another part of this upload is on its way."))
+        self._busy.add(upload_id)
+        try:
+            yield
+        finally:
+            self._busy.discard(upload_id)
+
+    async def _taken(self, host: Host) -> set[str]:
+        """The uploads that a living task has."""
+        found = set()
+        for task in await Task.filter(id__in=await _living(host), kind="image.upload"):
+            found.add(self._tasks.params_of(task).get("upload", ""))
+        return found
+
+    async def _run(self, context: TaskContext) -> dict[str, Any]:
+        host, upload_id = await host_of(context.task), context.params["upload"]
+        folder = self._images.folder(host) / INCOMING
+        upload = await self.get(host, upload_id)
+        part = folder / f"{upload_id}.part"
+        try:
+            facts = await self._checked(context, upload, part)
+            await context.step(_("Looking into {name}"), percent=97, name=upload.file)
+            key = await self._images.take(actor_of(context.task), host, part, upload.stem, facts, shown=upload.file)
+        except (Conflict, OSError):
+            raise  # what has come is good; it waits until its way is free
+        except asyncio.CancelledError:
+            if await Task.filter(id=context.task.id, cancel_requested=True).exists():
+                _remove(folder, upload_id)
+            raise
+        except PanelError:
+            _remove(folder, upload_id)
+            raise
+        _remove(folder, upload_id)
+        await context.step(_("Image {name} is there"), percent=99, name=key)
+        return {"image": key}
+
+    async def _checked(self, context: TaskContext, upload: Upload, part: Path) -> dict[str, str]:
+        """What is written beside the image. ``InvalidInput`` for a wrong checksum."""
+        wanted = read_checksum(upload.checksum, "checksum")
+        found = {}
+        if wanted is not None:
+            await context.step(_("Reading {name} to compare its checksum"), percent=2, name=upload.file)
+            digest = hashlib.new(wanted.algorithm)
+            done, told = 0, time.monotonic()
+            with part.open("rb") as opened:
+                while data := await asyncio.to_thread(opened.read, PIECE):
+                    await asyncio.to_thread(digest.update, data)
+                    done += len(data)
+                    if time.monotonic() - told >= 1.0:
+                        told = time.monotonic()
+                        await context.progress(
+                            _("Reading {name} to compare its checksum"),
+                            percent=2 + 92 * done // upload.size,
+                            name=upload.file,
+                        )
+            if Checksum(wanted.algorithm, digest.hexdigest()) != wanted:
+                raise InvalidInput(
+                    _("The checksum is wrong: {algorithm} of what came is {found}, expected was {wanted}."),
+                    field="checksum", algorithm=wanted.algorithm, found=digest.hexdigest(), wanted=wanted.digest,
+                )  # fmt: skip
+            found = {ALGORITHMS[len(wanted.digest)]: wanted.digest}
+        return about(upload.name, upload.user, task=context.task.id, **found)
+
+    async def _settle(self, context: TaskContext) -> tuple[TaskStatus, Text]:
+        host, stem = await host_of(context.task), context.params["stem"]
+        folder = self._images.folder(host)
+        placed = [name for name in names_of(stem) if (folder / name).exists()]
+        if placed and read_about(folder / f"{stem}.json").get("task") == context.task.id:
+            _remove(folder / INCOMING, context.params["upload"])
+            return TaskStatus.SUCCEEDED, Text(_("Image {name} is there"), {"name": placed[0]})
+        return TaskStatus.FAILED, Text(
+            _("The panel stopped during this task. What was uploaded is there: finish it again.")
+        )
+
+
+async def _living(host: Host) -> list[str]:
+    ids = await Task.filter(host_id=host.id, status__in=LIVING, kind__startswith="image.").values_list("id", flat=True)
+    return [str(task_id) for task_id in ids]
+
+
+# -- the two files of an upload --------------------------------------------------------------------------------
+
+
+def _store(folder: Path, upload: Upload) -> None:
+    known = {name: value for name, value in asdict(upload).items() if name != "offset"}
+    try:
+        (folder / f"{upload.id}.part").open("xb").close()
+        whole = folder / f"{upload.id}.json.new"
+        whole.write_text(json.dumps(known), "utf-8")
+        whole.rename(folder / f"{upload.id}.json")
+    except OSError as error:
+        _remove(folder, upload.id)
+        raise unwritable(upload.file, error) from error
+
+
+def _read(folder: Path, upload_id: str) -> Upload | None:
+    wanted = {item.name for item in fields(Upload)} - {"offset"}
+    with suppress(OSError, ValueError):
+        known = json.loads((folder / f"{upload_id}.json").read_text("utf-8"))
+        if isinstance(known, dict) and set(known) == wanted:
+            return Upload(**known, offset=(folder / f"{upload_id}.part").stat().st_size)
+    return None
+
+
+def _read_all(folder: Path) -> list[Upload]:
+    found = []
+    with suppress(OSError):
+        files = [file for file in folder.glob("*.json") if ID.fullmatch(file.stem)]
+        found = [_read(folder, file.stem) for file in sorted(files, key=lambda file: file.stat().st_mtime)]
+    return [upload for upload in found if upload is not None]
+
+
+def _remove(folder: Path, upload_id: str) -> None:
+    remove(folder / f"{upload_id}.json", folder / f"{upload_id}.part")
+
+
+def _sweep(folder: Path, before: float, busy: set[str]) -> None:
+    for file in folder.glob("*"):
+        with suppress(OSError):
+            newest = max(other.stat().st_mtime for other in folder.glob(f"{file.name.partition('.')[0]}.*"))
+            if newest < before and file.name.partition(".")[0] not in busy:
+                file.unlink()
+
+
+async def _gathered(body: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    """The body in parts of about ``WRITE`` bytes."""
+    waiting = bytearray()
+    parts = aiter(body)
+    while True:
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                waiting += await anext(parts)
+        except StopAsyncIteration:
+            break
+        except TimeoutError as error:
+            raise InvalidInput(_("The upload stood still for {seconds} s."), seconds=int(WAIT_SECONDS)) from error
+        if len(waiting) >= WRITE:
+            yield bytes(waiting)
+            waiting.clear()
+    if waiting:
+        yield bytes(waiting)
+
+
+async def _written(part: Path, offset: int, data: bytes) -> None:
+    work = asyncio.ensure_future(asyncio.to_thread(_write, part, offset, data))
+    try:
+        await asyncio.shield(work)
+    except asyncio.CancelledError:  # the browser went away; nobody else writes before this has ended
+        await asyncio.wait([work])
+        raise
+    except OSError as error:
+        raise unwritable(part.name, error) from error
+
+
+def _write(part: Path, offset: int, data: bytes) -> None:
+    """Write and wait for the disk: what the browser is told to have arrived has arrived."""
+    descriptor = os.open(part, os.O_WRONLY)
+    try:
+        view = memoryview(data)
+        while view:
+            sent = os.pwrite(descriptor, view, offset)
+            view, offset = view[sent:], offset + sent
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
