@@ -79,6 +79,8 @@ FIELDS: dict[str, str] = {
     "private_key": _("Private key"),
     "protocol": _("Protocol"),
     "title": _("Title"),
+    "tags": _("Tags"),
+    "notes": _("Notes"),
     "cpu_count": _("CPUs"),
     "memory_mib": _("Memory"),
     "disk_gib": _("Disk"),
