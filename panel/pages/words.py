@@ -79,6 +79,7 @@ FIELDS: dict[str, str] = {
     "private_key": _("Private key"),
     "protocol": _("Protocol"),
     "title": _("Title"),
+    "name": _("Name"),
     "tags": _("Tags"),
     "notes": _("Notes"),
     "cpu_count": _("CPUs"),
