@@ -47,6 +47,7 @@ from panel.services.gateways import GatewayService
 from panel.services.guests import GuestService
 from panel.services.hosts import HostService
 from panel.services.images import ImageService
+from panel.services.labels import LabelService
 from panel.services.metrics import MetricsService
 from panel.services.observations import Observations
 from panel.services.observer import Observer
@@ -55,6 +56,7 @@ from panel.services.power import PowerService
 from panel.services.probes import ProbeService
 from panel.services.proxies import ProxyService
 from panel.services.publications import PublicationService
+from panel.services.savedfilters import SavedFilterService
 from panel.services.sites import SiteService
 from panel.services.tasks import TaskService
 from panel.services.uploads import UploadService
@@ -146,6 +148,8 @@ def build_services(settings: Settings) -> Services:
         configuration=ConfigurationService(settings.data_folder, box, access, pool, gateways, observer, events, audit),
         metrics=metrics,
         attention=AttentionService(settings, gateways),
+        labels=LabelService(events, audit),
+        saved_filters=SavedFilterService(),
     )
 
 

@@ -211,6 +211,8 @@ class VmOut(BaseModel):
     creating: bool
     managed: bool = Field(description="made by the panel, not adopted")
     pending: list[str] = Field(description="changes that wait for the next start")
+    tags: list[str] = Field(description="what operators marked it with, on its page", examples=[["web"]])
+    notes: str = Field(description="what operators wrote about it")
     speed_u: int = Field(description="Mbit/s from the VM, 0: no limit")
     speed_d: int = Field(description="Mbit/s to the VM, 0: no limit")
     flu_num: int = Field(description="GiB of traffic a month, both directions together, 0: no limit")
@@ -296,9 +298,7 @@ class AddressOut(BaseModel):
     netmask: str
     gateway: str
     network: str
-    by_dhcp: bool = Field(
-        description="DHCP brings it; false: the first boot did, or it is to be set up inside the guest"
-    )
+    by_dhcp: bool = Field(description="DHCP brings it; false: the first boot did, or the guest is to be set up")
     seen: bool = Field(description="the guest has it")
 
 

@@ -20,6 +20,7 @@ from panel.i18n import gettext_noop as _
 from panel.models import Host, Task, TaskStatus
 from panel.security import Actor, Permission
 from panel.services.consoles import LIFETIMES, Purpose
+from panel.services.labels import tags_of
 from panel.services.specs import NicRequest, VmRequest
 from panel.services.texts import unpack
 from panel.services.traffic import totals
@@ -41,15 +42,17 @@ def _register_reads(api: Blueprint) -> None:
         actor.require(Permission.VIEW)
         host = await web.services().hosts.get(hs_name)
         vms = await web.services().vms.on_host(host)
-        used = await totals([vm.id for vm in vms])
-        return answers.VmsOut(vms=[vm_out(vm, host.name, used.get(vm.id, 0)) for vm in vms])
+        ids = [vm.id for vm in vms]
+        used, tags = await totals(ids), await tags_of(ids)
+        return answers.VmsOut(vms=[vm_out(vm, host.name, used.get(vm.id, 0), tags.get(vm.id, ())) for vm in vms])
 
     @endpoint(api, "GET", "/client/detail/<hs_name>/<vm_uuid>", answer=answers.VmOut)
     async def get_vm(actor: Actor, hs_name: str, vm_uuid: str) -> answers.VmOut:
         """虚拟机详情: one VM, as last seen."""
         actor.require(Permission.VIEW)
         vm = await web.services().vms.get(hs_name, vm_uuid)
-        return vm_out(vm, hs_name, (await totals([vm.id])).get(vm.id, 0))
+        used, tags = await totals([vm.id]), await tags_of([vm.id])
+        return vm_out(vm, hs_name, used.get(vm.id, 0), tags.get(vm.id, ()))
 
     @endpoint(api, "GET", "/client/status/<hs_name>/<vm_uuid>", answer=answers.VmStatusOut)
     async def vm_status(actor: Actor, hs_name: str, vm_uuid: str) -> answers.VmStatusOut:

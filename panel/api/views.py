@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import Any
 
@@ -73,7 +74,7 @@ def host_status_out(host: Host) -> HostStatusOut:
     )
 
 
-def vm_out(vm: Vm, host_name: str, used_bytes: int) -> VmOut:
+def vm_out(vm: Vm, host_name: str, used_bytes: int, tags: Iterable[str]) -> VmOut:
     """A VM with its interfaces (``nics__given`` must be fetched). ``used_bytes``: its traffic of this month."""
     return VmOut(
         vm_uuid=vm.name,
@@ -99,6 +100,8 @@ def vm_out(vm: Vm, host_name: str, used_bytes: int) -> VmOut:
         creating=vm.creating,
         managed=vm.managed,
         pending=vm.pending,
+        tags=list(tags),
+        notes=vm.notes,
         speed_u=vm.limits.get("speed_u", 0),
         speed_d=vm.limits.get("speed_d", 0),
         flu_num=vm.limits.get("flu_num", 0),

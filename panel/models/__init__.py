@@ -2,6 +2,7 @@
 
 from panel.models.access import ConsoleTicket, LoginFailure, Session, Setting
 from panel.models.host import AtLimit, Host, HostImage
+from panel.models.label import SavedFilter, VmTag
 from panel.models.metrics import HostMetrics, VmMetrics
 from panel.models.network import Address, Forward, ForwardPort, Network, Pool, RuleState
 from panel.models.proxy import Certificate, CertificateState, Proxy
@@ -27,6 +28,7 @@ __all__ = [
     "Pool",
     "Proxy",
     "RuleState",
+    "SavedFilter",
     "Session",
     "Setting",
     "Task",
@@ -36,4 +38,5 @@ __all__ = [
     "TrafficMark",
     "Vm",
     "VmMetrics",
+    "VmTag",
 ]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tortoise import fields
 from tortoise.models import Model
 
 from panel.engines.types import NicMode, PowerState
 from panel.models.host import Host
+
+if TYPE_CHECKING:
+    from panel.models.label import VmTag
 
 
 class Vm(Model):
@@ -32,6 +35,7 @@ class Vm(Model):
     creating = fields.BooleanField(default=False)  # its create task has not ended
     at_limit = fields.BooleanField(default=False, db_default=False)  # its traffic of the month is used up
     pending = fields.JSONField[list[str]](default=list)  # changes that wait for the next start
+    notes = fields.TextField(default="", db_default="")  # of operators, for one another
     created_at = fields.DatetimeField(auto_now_add=True)
 
     # what was seen
@@ -47,6 +51,7 @@ class Vm(Model):
     report_at = fields.DatetimeField(null=True)
 
     nics: fields.ReverseRelation[Nic]
+    tags: fields.ReverseRelation[VmTag]
 
     class Meta:
         table = "vm"

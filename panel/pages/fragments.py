@@ -17,18 +17,20 @@ from panel.pages.network import address_reason, forward_rows
 from panel.pages.numbers import latest, overview
 from panel.pages.proxies import domain_rows
 from panel.pages.published import published_of
-from panel.pages.rows import host_rows, host_tasks, task_rows, vm_rows_by_id, vm_tasks
+from panel.pages.rows import VmRow, host_rows, host_tasks, task_rows, vm_rows_by_id, vm_tasks
 from panel.pages.topics import MOST_ROWS, Topics
 from panel.services.tasks import LIVING
 
 Key = tuple[str, int | str]
 SLOW = frozenset({"seen", "attention"})
+MOST_NEW = 50  # VMs that are put on top of a list after a break
 SLACK = timedelta(seconds=2)  # between the reading of a page and the time in its address
 
 VMS = "partials/vms/row.html"
 VM = "partials/vms/vm.html"
 NETWORK = "partials/vms/network.html"
 DOMAINS = "partials/vms/domains.html"
+LABELS = "partials/vms/labels.html"
 PUBLISHED = "partials/vms/published.html"
 HOSTS = "partials/hosts/row.html"
 HOST = "partials/hosts/host.html"
@@ -47,6 +49,7 @@ class Fragments:
         self._topics = topics
         self._csrf = csrf
         self._shown_tasks: set[str] = set()
+        self._vms = set(topics.vms)  # whose rows are shown, with those that were put on top since
 
     async def missed(self) -> list[Key]:
         """What may have changed between the rendering of the page and now; after a break, since what was told last."""
@@ -69,6 +72,9 @@ class Fragments:
             keys += [("host-row", host_id) for host_id in topics.shown_hosts]
         if topics.overview:
             keys += [("overview", 0), ("attention", 0)]
+        if topics.new_vms:
+            made = Task.filter(kind="vm.create", vm_id__isnull=False, created_at__gte=since).order_by("created_at")
+            keys += [("vm-new", vm_id) for vm_id in await made.limit(MOST_NEW).values_list("vm_id", flat=True)]
         if topics.tasks:
             recent = Task.filter(Q(ended_at__gte=since) | Q(status__in=LIVING)).order_by("-created_at").limit(MOST_ROWS)
             keys += [("task-row", str(task_id)) for task_id in await recent.values_list("id", flat=True)]
@@ -79,7 +85,7 @@ class Fragments:
         return set(await Vm.filter(id__in=shown).values_list("host_id", flat=True)) if shown else set()  # type: ignore[arg-type]
 
     def _shown_vms(self) -> list[int]:
-        return [*self._topics.vms, *([self._topics.vm] if self._topics.vm else [])]
+        return [*self._vms, *([self._topics.vm] if self._topics.vm else [])]
 
     async def render(self, keys: Sequence[Key]) -> list[str]:
         """The fragments of these keys, with a fixed number of queries per kind."""
@@ -94,12 +100,30 @@ class Fragments:
     def _partial(self, template: str, macro: str, *args: Any) -> str:
         return web.partial(template, macro, *args, csrf_token=self._csrf, lang=i18n.language())
 
+    def vm_key(self, vm_id: int, *, creating: bool = False) -> Key | None:
+        """What of the rows of VMs a change of this one is about. ``creating``: it is being made."""
+        if vm_id in self._vms:
+            return ("vm-row", vm_id)
+        return ("vm-new", vm_id) if creating and self._topics.new_vms else None
+
     async def _vm_row(self, ids: list[int]) -> list[str]:
-        rows = await vm_rows_by_id(ids)
+        rows = await self._rows(ids)
         gone = set(ids) - {row.vm.id for row in rows}
-        return [self._partial(VMS, "vm_row", row, True, self._topics.pick) for row in rows] + [
-            _gone(f"vm-{vm_id}") for vm_id in gone
-        ]
+        return [self._row(row, True) for row in rows] + [_gone(f"vm-{vm_id}") for vm_id in gone]
+
+    async def _vm_new(self, ids: list[int]) -> list[str]:
+        """On top of the list, once: the page may have it already, when it was made in the same second."""
+        made: list[str] = []
+        for row in await self._rows([vm_id for vm_id in ids if vm_id not in self._vms]):
+            self._vms.add(row.vm.id)
+            made += [_gone(f"vm-{row.vm.id}"), f'<tbody hx-swap-oob="afterbegin:#vm-rows">{self._row(row)}</tbody>']
+        return made
+
+    async def _rows(self, ids: list[int]) -> list[VmRow]:
+        return await vm_rows_by_id(ids, history="history" in self._topics.columns)
+
+    def _row(self, row: VmRow, oob: bool = False) -> str:
+        return self._partial(VMS, "vm_row", row, oob, self._topics.pick, self._topics.columns)
 
     async def _vm(self, ids: list[int]) -> list[str]:
         made: list[str] = []
@@ -109,6 +133,7 @@ class Fragments:
             made += [
                 self._partial(VM, "vm_head", row, True),
                 self._partial(VM, "vm_overview", row, True),
+                self._partial(LABELS, "vm_labels_shown", row, True),
                 self._partial(TASKS, "task_table", "vm-tasks", tasks, True),
             ]
             if self._topics.network:

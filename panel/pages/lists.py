@@ -25,6 +25,8 @@ class Listing:
         page: from 1 to ``pages``.
         size: rows on a page, one of ``SIZES``.
         sort: a key of the list's own; ``dir`` is ``asc`` or ``desc``.
+        usual: the size that the address need not name.
+        kept: what else of the address its links keep.
     """
 
     endpoint: str
@@ -32,10 +34,12 @@ class Listing:
     dir: str = "asc"
     page: int = 1
     size: int = SIZES[0]
+    usual: int = SIZES[0]
     total: int = 0
     filters: dict[str, str] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
     default: tuple[str, str] = ("", "asc")
+    kept: dict[str, str] = field(default_factory=dict)
 
     @property
     def pages(self) -> int:
@@ -55,7 +59,8 @@ class Listing:
     def url(self, **changes: Any) -> str:
         """The list's address with changes; what is as usual is left out."""
         values: dict[str, Any] = {key: value for key, value in self.filters.items() if value}
-        if self.size != SIZES[0]:
+        values |= self.kept
+        if self.size != self.usual:
             values["size"] = self.size
         if (self.sort, self.dir) != self.default:
             values |= {"sort": self.sort, "dir": self.dir}
@@ -68,6 +73,11 @@ class Listing:
             values.pop("sort", None)
             values.pop("dir", None)
         return web.url(self.endpoint, **self.values, **values)
+
+    @property
+    def sized_url(self) -> str:
+        """The address of the first page, of the usual size and with nothing else kept."""
+        return self.url(page=1, size=None, **dict.fromkeys(self.kept))
 
     def page_url(self, number: int) -> str:
         """The address of a page."""
@@ -91,9 +101,14 @@ class Listing:
 
 
 def listing(
-    endpoint: str, sorts: Mapping[str, object], default: tuple[str, str], filters: tuple[str, ...] = ()
+    endpoint: str,
+    sorts: Mapping[str, object],
+    default: tuple[str, str],
+    filters: tuple[str, ...] = (),
+    usual: int = SIZES[0],
 ) -> Listing:
-    """Read the address. What makes no sense there counts as not given: a bookmark never breaks."""
+    """Read the address. What makes no sense there counts as not given: a bookmark never breaks. ``usual``: the size of a
+    page when the address says none."""
     sort, direction = request.args.get("sort", ""), request.args.get("dir", "")
     if sort not in sorts:
         sort, direction = default
@@ -102,7 +117,8 @@ def listing(
         sort=sort,
         dir=direction if direction in {"asc", "desc"} else "asc",
         page=max(1, _number(request.args.get("page"), 1)),
-        size=size if (size := _number(request.args.get("size"), SIZES[0])) in SIZES else SIZES[0],
+        size=size if (size := _number(request.args.get("size"), usual)) in SIZES else usual,
+        usual=usual,
         filters={name: request.args.get(name, "").strip()[:200] for name in filters},
         default=default,
     )

@@ -164,10 +164,9 @@ class Stream:
                 return await self._task_keys(event, task_id)
         return []
 
-    def _vm_keys(self, vm_id: int) -> list[Key]:
-        keys: list[Key] = []
-        if vm_id in self._topics.vms:
-            keys.append(("vm-row", vm_id))
+    def _vm_keys(self, vm_id: int, *, creating: bool = False) -> list[Key]:
+        shown = self._fragments.vm_key(vm_id, creating=creating)
+        keys: list[Key] = [shown] if shown else []
         if vm_id == self._topics.vm:
             keys.append(("vm", vm_id))
         return keys + self._dashboard_keys()
@@ -184,7 +183,7 @@ class Stream:
             keys.append(("task-row", task_id))
         row = await Task.get_or_none(id=task_id)
         if row is not None and row.vm_id is not None:
-            keys += self._vm_keys(row.vm_id)
+            keys += self._vm_keys(row.vm_id, creating=row.kind == "vm.create" and not row.status.ended)
         if row is not None and row.host_id is not None and row.host_id == self._topics.host:
             keys.append(("host", row.host_id))
         return keys

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +13,10 @@ from panel.engines.types import PowerAction, PowerState
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 from panel.models import Host, Task, TaskStatus, Vm
+from panel.pages.spark import Spark, spark_of
 from panel.pages.words import ACTIONS, CONFIRM, localised, say, task_word
 from panel.services.engines import capabilities
+from panel.services.labels import tags_of
 from panel.services.power import why_not
 from panel.services.tasks import LIVING
 
@@ -56,6 +58,8 @@ class VmRow:
     buttons: tuple[PowerButton, ...]
     console_reason: str | None
     addresses: tuple[str, ...]
+    tags: tuple[str, ...]
+    spark: Spark | None  # None too when it was not asked for
 
     @property
     def main(self) -> PowerButton:
@@ -100,23 +104,27 @@ class TaskRow:
     again: bool  # it can be tried again
 
 
-async def vm_rows(vms: Sequence[Vm]) -> list[VmRow]:
-    """The rows of VMs whose ``host`` and ``nics`` are fetched. One query."""
+async def vm_rows(vms: Sequence[Vm], *, history: bool = False) -> list[VmRow]:
+    """The rows of VMs whose ``host`` and ``nics`` are fetched. Two queries, one more with ``history``: the line of the
+    last hour."""
+    ids = [vm.id for vm in vms]
     busy = {
         task["vm_id"]: task
-        for task in await Task.filter(vm_id__in=[vm.id for vm in vms], status__in=LIVING).values(
+        for task in await Task.filter(vm_id__in=ids, status__in=LIVING).values(
             "id", "vm_id", "kind", "percent", "status"
         )
     }
-    return [_vm_row(vm, busy.get(vm.id)) for vm in vms]
+    tags = await tags_of(ids)
+    cpu = await web.services().metrics.cpu_of_vms(ids) if history else {}
+    return [_vm_row(vm, busy.get(vm.id), tags.get(vm.id, ()), cpu.get(vm.id, ())) for vm in vms]
 
 
-async def vm_rows_by_id(ids: Iterable[int]) -> list[VmRow]:
+async def vm_rows_by_id(ids: Iterable[int], *, history: bool = False) -> list[VmRow]:
     """The rows of these VMs, as far as they exist."""
-    return await vm_rows(await Vm.filter(id__in=list(ids)).prefetch_related("host", "nics"))
+    return await vm_rows(await Vm.filter(id__in=list(ids)).prefetch_related("host", "nics"), history=history)
 
 
-def _vm_row(vm: Vm, task: dict[str, Any] | None) -> VmRow:
+def _vm_row(vm: Vm, task: Mapping[str, Any] | None, tags: tuple[str, ...], cpu: Sequence[float | None]) -> VmRow:
     path = {"host": vm.host.name, "vm": vm.name}
     busy = None
     if task is not None:
@@ -133,6 +141,8 @@ def _vm_row(vm: Vm, task: dict[str, Any] | None) -> VmRow:
         buttons=tuple(_button(vm, action, busy) for action in ACTIONS),
         console_reason=_console_reason(vm),
         addresses=tuple(address for nic in vm.nics for address in nic.addresses),
+        tags=tags,
+        spark=spark_of(cpu) if cpu else None,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from panel import web
+from panel.pages.columns import PLAIN, pack, unpack
 from panel.services.clock import now
 
 MOST_ROWS = 200
@@ -23,7 +24,7 @@ class Topics:
         vm / host / task: the one whose page this is.
         shown_hosts: the hosts whose rows are visible.
         hosts: rows of hosts; tasks: rows of tasks; new_tasks: tasks that begin are put on top of the list.
-        pick: the rows of VMs can be selected.
+        pick: the rows of VMs can be selected; columns: what they show; new_vms: VMs that are being made are put on top.
         overview: the dashboard: its numbers, its own rows of hosts, what needs attention, what was done last.
         network: of the VM's page, the lists of its network are shown.
         images: of the host's page, the list of its images is shown.
@@ -36,6 +37,8 @@ class Topics:
     host: int | None = None
     task: str | None = None
     pick: bool = False
+    columns: tuple[str, ...] = PLAIN
+    new_vms: bool = False
     hosts: bool = False
     tasks: bool = False
     new_tasks: bool = False
@@ -52,14 +55,17 @@ def live_url(
     vm: int | None = None,
     host: int | None = None,
     task: str | None = None,
+    columns: Iterable[str] | None = None,
     flags: Iterable[str] = (),
 ) -> str:
     """The address of a page's event stream. ``flags``: ``hosts``, ``tasks``, ``new_tasks``, ``overview``,
-    ``network``, ``images``, ``pick``."""
+    ``network``, ``images``, ``pick``, ``new_vms``."""
     words = list(flags)
     for name, ids in (("vms", vms), ("hosts", hosts)):
         if rows := list(ids)[:MOST_ROWS]:
             words.append(f"{name}:" + ".".join(map(str, rows)))
+    if columns is not None:
+        words.append("columns:" + pack(columns))
     words += [f"{name}:{value}" for name, value in (("vm", vm), ("host", host), ("task", task)) if value is not None]
     return web.url("pages.events", topics=",".join(words), since=int(now().timestamp()))
 
@@ -69,13 +75,15 @@ def parse_topics(text: str, since: str = "") -> Topics:
     flags: set[str] = set()
     rows: dict[str, frozenset[int]] = {}
     numbers: dict[str, int] = {}
-    task = None
+    task, columns = None, PLAIN
     for word in text[:8000].split(","):
         name, _colon, value = word.partition(":")
         if not value:
             flags.add(name)
         elif name in {"vms", "hosts"}:
             rows[name] = frozenset(filter(None, map(_number, value.split(".")[:MOST_ROWS])))
+        elif name == "columns":
+            columns = unpack(value) or ()
         elif name == "task" and TASK_ID.fullmatch(value):
             task = value
         elif number := _number(value):
@@ -88,6 +96,8 @@ def parse_topics(text: str, since: str = "") -> Topics:
         host=numbers.get("host"),
         task=task,
         pick="pick" in flags,
+        columns=columns,
+        new_vms="new_vms" in flags,
         hosts="hosts" in flags,
         tasks="tasks" in flags,
         new_tasks="new_tasks" in flags,

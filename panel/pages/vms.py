@@ -13,8 +13,11 @@ from panel.errors import InvalidInput, PanelError
 from panel.i18n import gettext
 from panel.i18n import gettext_noop as _
 from panel.models import Host, Nic, Vm
+from panel.pages import columns
 from panel.pages.forms import Form
+from panel.pages.labels import labels_context
 from panel.pages.lists import SIZES, listing
+from panel.pages.listview import FILTERS, chips
 from panel.pages.published import published_of
 from panel.pages.rows import VmRow, vm_rows, vm_tasks
 from panel.pages.shared import came_from, done, form_data, get, page, post
@@ -23,11 +26,14 @@ from panel.pages.usage import usage_of_vm
 from panel.pages.words import ACTIONS, FIELDS, SAID, STATES, say
 from panel.security import Actor
 from panel.services.engines import capabilities
+from panel.services.labels import known_tags
 
 SORTS = {
     "name": ("title", "name", "id"),
     "state": ("state", "title", "id"),
     "host": ("host__name", "title", "id"),
+    "engine": ("host__engine", "title", "id"),
+    "image": ("os_name", "title", "id"),
     "cpu": ("cpu_percent", "title", "id"),
     "memory": ("memory_mib", "title", "id"),
     "disk": ("disk_gib", "title", "id"),
@@ -48,24 +54,38 @@ def settings_path(host: str, vm: str) -> str:
 
 
 @get("/vms", "vms")
-async def vms_page(_actor: Actor) -> Response:
+async def vms_page(actor: Actor) -> Response:
     """All VMs of all hosts."""
-    view = listing("pages.vms", SORTS, ("name", "asc"), ("q", "host", "state"))
+    look = columns.kept()
+    view = listing("pages.vms", SORTS, ("name", "asc"), FILTERS, look.size)
+    shown = columns.unpack(request.args.get("columns", ""))
+    if shown is not None:
+        view.kept["columns"] = columns.pack(shown)
+    else:
+        shown = look.columns
     if view.filters["state"] not in {*PowerState, "creating"}:
         view.filters["state"] = ""
     query = await view.cut(Vm.filter(*await _conditions(view.filters)), SORTS)
-    rows = await vm_rows(await query.prefetch_related("host", "nics"))
+    rows = await vm_rows(await query.prefetch_related("host", "nics"), history="history" in shown)
     hosts = await Host.all().order_by("name").values_list("name", flat=True)
     return await page(
         "pages/vms/list.html",
         rows=rows,
         view=view,
         sizes=SIZES,
+        columns=shown,
+        all_columns=tuple(columns.COLUMNS),
+        chips=await chips(actor, view),
+        tags=await known_tags(),
         hosts=hosts,
         states=[(state, gettext(STATES[state])) for state in (*map(str, PowerState), "creating")],
         q=view.filters["q"],
         actions=[(action, gettext(label), icon) for action, (label, icon) in ACTIONS.items()],
-        live_url=live_url(vms=[row.vm.id for row in rows], flags=("pick",)),
+        live_url=live_url(
+            vms=[row.vm.id for row in rows],
+            columns=shown,
+            flags=("pick", "new_vms") if rows and view.plain else ("pick",),
+        ),
     )
 
 
@@ -81,6 +101,8 @@ async def _conditions(filters: dict[str, str]) -> list[Q]:
         )
     if filters["host"]:
         conditions.append(Q(host__name=filters["host"]))
+    if filters["tag"]:
+        conditions.append(Q(tags__name=filters["tag"]))
     if filters["state"] == "creating":
         conditions.append(Q(creating=True))
     elif filters["state"]:
@@ -112,6 +134,7 @@ async def vm_page_with(vm: Vm, tab: str, *, status: int = 200, **forms: Form) ->
     }
     if tab == "overview":
         context["published"] = await published_of(vm)
+        context |= await labels_context(vm)
     if tab == "network":
         context |= await network.network_context(vm)
         context |= {"forward": network.forward_form(), "address": network.address_form()}

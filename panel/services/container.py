@@ -19,6 +19,7 @@ from panel.services.gateways import GatewayService
 from panel.services.guests import GuestService
 from panel.services.hosts import HostService
 from panel.services.images import ImageService
+from panel.services.labels import LabelService
 from panel.services.metrics import MetricsService
 from panel.services.observer import Observer
 from panel.services.pools import PoolService
@@ -26,6 +27,7 @@ from panel.services.power import PowerService
 from panel.services.probes import ProbeService
 from panel.services.proxies import ProxyService
 from panel.services.publications import PublicationService
+from panel.services.savedfilters import SavedFilterService
 from panel.services.sites import SiteService
 from panel.services.tasks import TaskService
 from panel.services.uploads import UploadService
@@ -64,3 +66,5 @@ class Services:
     configuration: ConfigurationService
     metrics: MetricsService
     attention: AttentionService
+    labels: LabelService
+    saved_filters: SavedFilterService

@@ -14,6 +14,9 @@ from panel.i18n import gettext_noop as _
 IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 LONGEST = 64  # characters that a name column takes: one more than an identifier has, so what is cut to it fits nothing
 MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+TAG = re.compile(r"[^\W_][\w.:/-]{0,31}")  # letters of any language
+MOST_TAGS = 16  # on a VM
+LONGEST_NOTES = 2000  # characters
 MAC_PREFIX = "52:54:00"  # QEMU's, locally administered
 
 
@@ -42,6 +45,35 @@ def check_title(value: str, field: str) -> str:
     value = unicodedata.normalize("NFC", value.strip())
     if len(value) > 200 or any(unicodedata.category(char) in {"Cc", "Cs", "Co", "Cn"} for char in value):
         raise InvalidInput(_("{field} must be one line of at most 200 printable characters."), field=field)
+    return value
+
+
+def check_tags(given: Iterable[str], field: str) -> list[str]:
+    """Tags in lower case, each once, in order. ``InvalidInput`` names the one that is none."""
+    tags: set[str] = set()
+    for text in given:
+        tag = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text.strip()).lower())
+        if not TAG.fullmatch(tag):
+            raise InvalidInput(
+                _(
+                    "{field}: {tag} is not a tag. A tag is 1 to 32 letters, digits, '.', '_', ':', '/' or '-', and begins "
+                    "with a letter or digit."
+                ),
+                field=field, tag=text[:64],
+            )  # fmt: skip
+        tags.add(tag)
+    if len(tags) > MOST_TAGS:
+        raise InvalidInput(_("{field}: at most {most} tags on a VM."), field=field, most=MOST_TAGS)
+    return sorted(tags)
+
+
+def check_notes(value: str, field: str) -> str:
+    """A text of several lines, at most 2000 characters. ``InvalidInput`` otherwise."""
+    value = unicodedata.normalize("NFC", value.replace("\r\n", "\n").strip())
+    if len(value) > LONGEST_NOTES or any(
+        unicodedata.category(char) in {"Cc", "Cs", "Co", "Cn"} for char in value if char not in "\n\t"
+    ):
+        raise InvalidInput(_("{field} must be at most {most} printable characters."), field=field, most=LONGEST_NOTES)
     return value
 
 

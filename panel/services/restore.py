@@ -12,6 +12,7 @@ from panel.i18n import gettext_noop as _
 from panel.models import Address, Certificate, Forward, ForwardPort, Host, Network, Nic, Pool, Proxy, RuleState, Vm
 from panel.services.domains import normal_domain
 from panel.services.hosts import NETWORK, check_network
+from panel.services.labels import set_tags
 from panel.services.saved import (
     SavedAddress,
     SavedCertificate,
@@ -25,7 +26,7 @@ from panel.services.saved import (
 )
 from panel.services.spaces import space_with, spaces_of
 
-LATER = {"networks", "vms", "addresses", "forwards", "proxies", "nics"}  # lists: written row by row
+LATER = {"networks", "vms", "addresses", "forwards", "proxies", "nics", "tags"}  # lists: written row by row
 COLUMNS = ("name", "mode", "bridge", "subnet4", "gateway4", "subnet6", "gateway6", "forward_mode", "reserved")
 
 
@@ -41,7 +42,7 @@ async def saved_certificates() -> tuple[list[SavedCertificate], dict[int, int]]:
 
 async def saved_hosts(certificates: dict[int, int]) -> list[SavedHost]:
     """All hosts, with their networks and VMs. A fixed number of queries."""
-    fetched = ("vms__nics__given__network", "vms__forwards", "vms__proxies", "networks__pools")
+    fetched = ("vms__tags", "vms__nics__given__network", "vms__forwards", "vms__proxies", "networks__pools")
     return [_saved_host(host, certificates) for host in await Host.all().prefetch_related(*fetched)]
 
 
@@ -71,6 +72,7 @@ def _saved_vm(vm: Vm, certificates: dict[int, int]) -> SavedVm:
     proxies: list[Proxy] = sorted(vm.proxies, key=lambda row: row.id)  # type: ignore[attr-defined]
     return SavedVm(
         **_columns(vm, SavedVm),
+        tags=[tag.name for tag in vm.tags],
         nics=[SavedNic(name=nic.name, mode=nic.mode, mac=nic.mac, network=nic.network) for nic in vm.nics],
         addresses=[saved for _id, saved in sorted(given, key=lambda item: item[0])],
         forwards=[SavedForward(**_columns(row, SavedForward)) for row in forwards],
@@ -153,8 +155,10 @@ async def _apply_vm(host: Host, saved: SavedVm) -> None:
     else:
         await same.update(name=saved.name)
     vm, _made = await Vm.update_or_create(
-        host=host, name=saved.name, defaults=saved.model_dump(exclude=LATER | {"name"})
+        host=host, name=saved.name, defaults=saved.model_dump(exclude=LATER | {"name"}, exclude_none=True)
     )
+    if saved.tags is not None:
+        await set_tags(vm.id, saved.tags)
     # an interface that stays keeps its row: its addresses hang on that
     kept = {nic.mac: nic for nic in await Nic.filter(vm=vm)}
     named = {(nic.name, nic.mac) for nic in saved.nics}

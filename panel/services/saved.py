@@ -12,9 +12,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from panel.engines.types import EngineKind, NicMode
+from panel.errors import InvalidInput
 from panel.models import AtLimit
 from panel.services.cleaning import LARGEST_DISK_GIB, LARGEST_INT
-from panel.services.names import IDENTIFIER, MAC
+from panel.services.names import IDENTIFIER, MAC, check_notes, check_tags
 
 VERSION: Literal[1] = 1
 
@@ -31,6 +32,20 @@ def _subnet(text: str) -> str:
     return text
 
 
+def _tags(tags: list[str]) -> list[str]:
+    try:
+        return check_tags(tags, "tags")
+    except InvalidInput as error:
+        raise ValueError(str(error.text)) from error
+
+
+def _notes(text: str) -> str:
+    try:
+        return check_notes(text, "notes")
+    except InvalidInput as error:
+        raise ValueError(str(error.text)) from error
+
+
 def _pair(texts: list[str]) -> list[str]:
     if len(texts) != 2:
         raise ValueError("a first and a last address")
@@ -45,6 +60,8 @@ AddressOrNone = Annotated[str, AfterValidator(lambda text: _address(text) if tex
 Subnet = Annotated[str, AfterValidator(_subnet)]
 SubnetOrNone = Annotated[str, AfterValidator(lambda text: _subnet(text) if text else text)]
 Pair = Annotated[list[str], AfterValidator(_pair)]
+Tags = Annotated[list[str], AfterValidator(_tags)]
+Notes = Annotated[str, AfterValidator(_notes)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -103,6 +120,8 @@ class SavedVm(_Strict):
     disk_gib: float = Field(ge=0, le=LARGEST_DISK_GIB)
     limits: dict[str, int]
     managed: bool
+    notes: Notes | None = None
+    tags: Tags | None = None
     nics: list[SavedNic]
     addresses: list[SavedAddress] = []
     forwards: list[SavedForward] = []

@@ -76,6 +76,12 @@ def decode(points: bytes | bytearray) -> dict[str, list[float | None]]:
     }
 
 
+def decode_one(points: bytes | bytearray, field: str) -> list[float | None]:
+    """The values of one field of points that follow one another."""
+    table = _table()
+    return [_rounded(table[code]) if code else None for code in _codes(points)[FIELDS.index(field) :: len(FIELDS)]]
+
+
 def mean(points: bytes | bytearray) -> bytes:
     """One point for many: of each field the average of what is known."""
     codes, table = _codes(points), _table()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.conftest import NARROW, Login
+from tests.browser.conftest import NARROW, WIDE, Login
 from tests.process import PanelProcess
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
@@ -118,3 +118,85 @@ def test_a_phone_has_room(fake_panel: PanelProcess, login: Login) -> None:
     page.locator(".bulk-actions").get_by_role("button", name="Reset").click()
     expect(page.locator("main")).to_contain_text("They restart at once")
     assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
+
+
+@pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_columns_are_chosen(fake_panel: PanelProcess, login: Login, viewport: dict[str, int]) -> None:
+    """From a menu; the choice is there on the next visit, and rows that change keep it."""
+    page = login(fake_panel, viewport=viewport)
+    page.goto("/vms?q=vm-002")
+    first = page.locator("#vm-rows > tr").first
+    expect(first.locator(".cell-addresses")).to_be_visible()
+    page.get_by_role("button", name="Columns and rows").click()
+    menu = page.locator("#vms-look")
+    menu.get_by_label("Addresses").uncheck()
+    menu.get_by_label("Engine").check()
+    menu.get_by_label("Rows per page").select_option("50")
+    assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+    menu.get_by_role("button", name="Keep").click()
+    expect(page.locator("#vm-rows .cell-engine").first).to_be_visible()
+    expect(page.locator(".cell-addresses")).to_have_count(0)
+    assert page.url.endswith("/vms?q=vm-002")
+    page.goto("/vms")
+    expect(page.locator("#vm-rows > tr .cell-engine")).to_have_count(page.locator("#vm-rows > tr").count())
+    assert page.locator("#vm-rows > tr").count() >= 30
+    expect(page.locator("#live-state")).to_have_attribute("data-state", "live")
+    assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+    page.get_by_role("button", name="Columns and rows").click()
+    menu.get_by_role("button", name="As at first").click()
+    expect(page.locator("#vm-rows .cell-addresses").first).to_be_visible()
+    expect(page.locator("#vm-rows > tr")).to_have_count(25)
+
+
+@pytest.mark.parametrize(
+    ("viewport", "javascript"), [(WIDE, True), (NARROW, True), (WIDE, False)], ids=["wide", "narrow", "plain"]
+)
+def test_tags_and_a_saved_filter(
+    fake_panel: PanelProcess, login: Login, viewport: dict[str, int], javascript: bool
+) -> None:
+    """A tag is written on a VM's page, leads to the list, and the filter is kept by name."""
+    page = login(fake_panel, viewport=viewport, javascript=javascript)
+    page.goto("/hosts/host1/vms/vm-0006")
+    card = page.locator("#labels")
+    card.locator("summary").click()
+    card.get_by_label("Tags").fill("Prod, rack-7")
+    card.get_by_label("Notes").fill("Ask Li first.")
+    card.get_by_role("button", name="Save").click()
+    expect(card.locator(".notes")).to_have_text("Ask Li first.")
+    assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+    card.get_by_role("link", name="prod").click()
+    page.wait_for_url("**/vms?tag=prod")
+    expect(page.locator("#vm-rows > tr")).to_have_count(1)
+    page.get_by_label("Name of the filter").fill("Production")
+    page.get_by_role("button", name="Save filter").click()
+    expect(page.get_by_role("link", name="Production")).to_have_attribute("aria-current", "true")
+    page.goto("/vms")
+    assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+    page.get_by_role("link", name="Production").click()
+    expect(page.locator("#vm-rows > tr")).to_have_count(1)
+    expect(page.locator("#filter-tag")).to_have_value("prod")
+    page.get_by_role("button", name="Delete the filter Production").click()
+    expect(page.get_by_role("link", name="Production")).to_have_count(0)
+    page.goto("/hosts/host1/vms/vm-0006")
+    card.locator("summary").click()
+    card.get_by_label("Tags").fill("")
+    card.get_by_label("Notes").fill("")
+    card.get_by_role("button", name="Save").click()
+    expect(card).to_contain_text("Nothing is written about this VM yet.")
+
+
+def test_the_last_hour_and_a_creation_arrive(fake_panel: PanelProcess, login: Login) -> None:
+    """Without a reload: the line of a VM that runs, and the row of a VM that another makes."""
+    page = login(fake_panel)
+    page.goto("/vms")
+    expect(page.locator("#live-state")).to_have_attribute("data-state", "live")
+    page.evaluate("window.notReloaded = true")
+    expect(page.locator("#vm-rows .spark").first).to_be_visible(timeout=15_000)
+    body = {"vm_uuid": "made-now", "os_name": "Debian 12", "cpu_num": 1, "ram_num": 512, "hdd_num": 10}
+    fake_panel.ok("POST", "/api/client/create/host1", body)
+    expect(page.locator("#vm-rows > tr").first).to_contain_text("made-now", timeout=15_000)
+    expect(row(page, "made-now").locator(".state-stopped")).to_be_visible(timeout=15_000)
+    expect(row(page, "made-now")).to_have_count(1)
+    assert page.evaluate("window.notReloaded") is True
+    fake_panel.ok("DELETE", "/api/client/delete/host1/made-now?wait=20")
+    expect(row(page, "made-now")).to_have_count(0, timeout=15_000)

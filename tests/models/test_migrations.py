@@ -54,6 +54,8 @@ async def populate() -> dict[str, int]:
             pending=["cpu_count"], rates={"net_rx": 1.5}, report={"cpu_usage": 1.0}, report_at=MOMENT, seen_at=MOMENT,
             agent=True, cpu_percent=0.5, memory_used_mib=1,
         )  # fmt: skip
+        await models.VmTag.create(vm=vm, name="生产")
+        await models.SavedFilter.create(actor=f"a{number}", name="测试", query={"tag": "生产"})
         await models.Nic.create(vm=vm, name="eth0", mode="nat", mac="52:54:00:00:00:01", addresses=["10.0.0.1"])
         nic = await models.Nic.get(vm=vm)
         network = await models.Network.create(host=host, name="nat", mode="nat", reserved=[["10.0.0.1", "10.0.0.9"]])

@@ -74,10 +74,11 @@ async def test_query_count_does_not_grow(
     kinds = ("vm.update", "vm.delete", "vm.create")
     rows = [Task(id=f"{n:032x}", kind=kinds[n % 3], status=TaskStatus.FAILED, vm_id=n, host_id=1) for n in range(40)]
     await Task.bulk_create(rows)
-    for one, many in (
-        ("/vms?q=vm-0001", "/vms?q=vm-0"),
-        (f"/tasks?find={rows[5].id}", "/tasks?status=failed"),
-        ("/vms?page=2", "/vms?size=100"),
+    for one, many, most in (
+        ("/vms?q=vm-0001", "/vms?q=vm-0", 14),
+        (f"/tasks?find={rows[5].id}", "/tasks?status=failed", 10),
+        ("/vms?page=2", "/vms?size=100", 14),
+        ("/vms?page=2&columns=state", "/vms?size=100&columns=state", 13),  # the line of the last hour is not read
     ):
         counts = []
         for path in (one, many):
@@ -87,7 +88,7 @@ async def test_query_count_does_not_grow(
                 await browser.get(path)
                 least = min(least, len(counted))
             counts.append(least)
-        assert counts[0] == counts[1] <= 10, (one, counted)
+        assert counts[0] == counts[1] <= most, (one, counted)
 
 
 async def test_pages_call_no_hypervisor(browser: Browser, alpha: FakeWorld, services: Services) -> None:

@@ -1,0 +1,78 @@
+"""What the VM list shows: its columns and the rows on a page, as the reader chose (a cookie), as the address says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from quart import request
+
+from panel import web
+from panel.i18n import gettext
+from panel.i18n import gettext_noop as _
+from panel.pages.lists import SIZES
+
+COOKIE = "openidcs_vm_list"
+COLUMNS: dict[str, str] = {
+    "state": _("State"),
+    "host": _("Host"),
+    "engine": _("Engine"),
+    "addresses": _("Addresses"),
+    "image": _("Image"),
+    "cpu": _("CPU"),
+    "history": _("CPU, last hour"),
+    "memory": _("Memory"),
+    "disk": _("Disk"),
+    "tags": _("Tags"),
+    "created": _("Known since"),
+}
+USUAL = ("state", "host", "addresses", "cpu", "history", "memory", "tags")
+PLAIN = ("state", "host", "addresses", "cpu", "memory")  # of lists within other pages
+NONE = "none"  # only the names
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How the reader wants the list. ``columns``: keys of ``COLUMNS``; the name is always there."""
+
+    columns: tuple[str, ...] = USUAL
+    size: int = SIZES[0]
+
+    @property
+    def cookie(self) -> str:
+        """As the cookie keeps it."""
+        return f"{pack(self.columns)}~{self.size}"
+
+
+def pack(columns: Iterable[str]) -> str:
+    """Columns as a word of an address."""
+    return ".".join(columns) or NONE
+
+
+def unpack(text: str) -> tuple[str, ...] | None:
+    """The columns of such a word, in their order; None when it names none that there are."""
+    words = set(text[:200].split("."))
+    found = tuple(key for key in COLUMNS if key in words)
+    return found if found or text == NONE else None
+
+
+def kept() -> Look:
+    """What the reader chose before. What makes no sense counts as not chosen."""
+    columns, _tilde, size = request.cookies.get(COOKIE, "").partition("~")
+    chosen = unpack(columns)
+    return Look(
+        USUAL if chosen is None else chosen,
+        int(size) if size in set(map(str, SIZES)) else SIZES[0],
+    )
+
+
+@web.add_filter
+def column_head(key: str) -> tuple[str, str]:
+    """A column's key and what it is called."""
+    return key, column_word(key)
+
+
+@web.add_filter
+def column_word(key: str) -> str:
+    """What a column is called."""
+    return gettext(COLUMNS[key])
