@@ -53,6 +53,7 @@ from panel.services.power import PowerService
 from panel.services.probes import ProbeService
 from panel.services.proxies import ProxyService
 from panel.services.publications import PublicationService
+from panel.services.screens import ScreenService
 from panel.services.sites import SiteService
 from panel.services.tasks import TaskService
 from panel.services.vms import VmService
@@ -140,6 +141,7 @@ def build_services(settings: Settings) -> Services:
         configuration=ConfigurationService(settings.data_folder, box, access, pool, gateways, observer, events, audit),
         metrics=metrics,
         attention=AttentionService(settings, gateways),
+        screens=ScreenService(pool),
     )
 
 
@@ -199,6 +201,7 @@ def _install_hooks(app: Quart, services: Services) -> None:
             job.cancel()
         await services.probes.stop()
         await services.consoles.stop()
+        await services.screens.close()
         await services.observer.stop()
         await services.metrics.stop()
         await services.tasks.stop()

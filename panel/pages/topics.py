@@ -24,7 +24,7 @@ class Topics:
         hosts: rows of hosts; tasks: rows of tasks; new_tasks: tasks that begin are put on top of the list.
         pick: the rows of VMs can be selected.
         overview: the dashboard: its numbers, its own rows of hosts, what needs attention, what was done last.
-        network: of the VM's page, the lists of its network are shown.
+        network: of the VM's page, the lists of its network are shown; hardware, console: those tabs of it.
         since: when the page was rendered.
     """
 
@@ -38,6 +38,8 @@ class Topics:
     new_tasks: bool = False
     overview: bool = False
     network: bool = False
+    hardware: bool = False
+    console: bool = False
     since: datetime | None = None
 
 
@@ -50,7 +52,7 @@ def live_url(
     flags: Iterable[str] = (),
 ) -> str:
     """The address of a page's event stream. ``flags``: ``hosts``, ``tasks``, ``new_tasks``, ``overview``,
-    ``network``, ``pick``."""
+    ``network``, ``hardware``, ``console``, ``pick``."""
     words = list(flags)
     if rows := list(vms)[:MOST_ROWS]:
         words.append("vms:" + ".".join(map(str, rows)))
@@ -86,6 +88,8 @@ def parse_topics(text: str, since: str = "") -> Topics:
         new_tasks="new_tasks" in flags,
         overview="overview" in flags,
         network="network" in flags,
+        hardware="hardware" in flags,
+        console="console" in flags,
         since=datetime.fromtimestamp(moment, UTC) if moment else None,
     )
 

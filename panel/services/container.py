@@ -25,6 +25,7 @@ from panel.services.power import PowerService
 from panel.services.probes import ProbeService
 from panel.services.proxies import ProxyService
 from panel.services.publications import PublicationService
+from panel.services.screens import ScreenService
 from panel.services.sites import SiteService
 from panel.services.tasks import TaskService
 from panel.services.vms import VmService
@@ -60,3 +61,4 @@ class Services:
     configuration: ConfigurationService
     metrics: MetricsService
     attention: AttentionService
+    screens: ScreenService
