@@ -181,7 +181,7 @@ async def test_danger_says_what_goes_and_what_stays(browser: Browser, alpha: Fak
     assert goes is not None
     assert f"web-1-{vm.ref}.qcow2" in goes[1]
     assert "TCP 20080–20081" in goes[1]
-    assert "10.77." in goes[1]
+    assert "192.168.1." in goes[1]
     assert "These files stay" not in browser.text
     assert 'value="stop"' not in browser.html[browser.html.index('id="goes"') :].split("</main>")[0]
 
