@@ -23,6 +23,7 @@ def danger_path(host: str, vm: str) -> str:
 
 async def danger_context(vm: Vm) -> dict[str, Any]:
     """What goes with the VM, and what stays."""
+    services = web.services()
     disks = [disk for disk in (vm.hardware or {}).get("disks", []) if disk["source"]]
     return {
         "delete": Form(None),
@@ -30,7 +31,7 @@ async def danger_context(vm: Vm) -> dict[str, Any]:
         "stays": [disk["source"] for disk in disks if not disk["ours"]],
         "addresses": [address.ip for address in await Address.filter(nic__vm_id=vm.id).order_by("id")],
         "forwards": [_ports(row) for row in await Forward.filter(vm_id=vm.id).order_by("id")],
-        "domains": [proxy.domain for proxy in await web.services().proxies.of_vm(vm)],
+        "domains": [services.publications.of_proxy(proxy, vm).address for proxy in await services.proxies.of_vm(vm)],
     }
 
 
