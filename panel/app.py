@@ -57,6 +57,7 @@ from panel.services.probes import ProbeService
 from panel.services.proxies import ProxyService
 from panel.services.publications import PublicationService
 from panel.services.savedfilters import SavedFilterService
+from panel.services.screens import ScreenService
 from panel.services.sites import SiteService
 from panel.services.tasks import TaskService
 from panel.services.uploads import UploadService
@@ -150,6 +151,7 @@ def build_services(settings: Settings) -> Services:
         attention=AttentionService(settings, gateways),
         labels=LabelService(events, audit),
         saved_filters=SavedFilterService(),
+        screens=ScreenService(pool),
     )
 
 
@@ -210,6 +212,7 @@ def _install_hooks(app: Quart, services: Services) -> None:
             job.cancel()
         await services.probes.stop()
         await services.consoles.stop()
+        await services.screens.close()
         await services.observer.stop()
         await services.metrics.stop()
         await services.tasks.stop()

@@ -31,6 +31,7 @@ from panel.engines.types import (
     HostInfo,
     HostStatus,
     Image,
+    Iso,
     Leftover,
     NetworkInfo,
     PowerAction,
@@ -94,7 +95,8 @@ class Engine(ABC):
         raise Unsupported(_("This engine cannot create VMs."))
 
     async def update(self, ref: str, change: VmChange, report: Reporter) -> ChangeOutcome:
-        """Change it, live where possible. ``InvalidInput`` for a disk that would shrink."""
+        """Change it, live where possible. ``InvalidInput`` for a disk that would shrink (``hdd_num``), an ISO that the host does
+        not have (``iso``), a boot order without a device or with one twice (``boot``)."""
         raise Unsupported(_("This engine cannot change VMs."))
 
     async def delete(self, ref: str, name: str, report: Reporter) -> DeleteOutcome:
@@ -113,6 +115,14 @@ class Engine(ABC):
     async def list_images(self) -> list[Image]:
         """What VMs can be made from, by name."""
         raise Unsupported(_("This engine has no images."))
+
+    async def list_isos(self) -> list[Iso]:
+        """What can be put into a CD drive, by name."""
+        raise Unsupported(_("This engine has no CD images."))
+
+    async def screenshot(self, ref: str, width: int) -> bytes:
+        """The screen now, as a PNG of at most ``width`` pixels across. ``Conflict`` when the VM is off or has no screen."""
+        raise Unsupported(_("This engine cannot take a picture of the screen."))
 
     @property
     def images_folder(self) -> Path | None:

@@ -22,6 +22,9 @@ class Capabilities:
         scan: VMs that others made are listed and can be adopted.
         images: VMs are made from named images of the host.
         networks: networks are listed, and their DHCP gives a MAC the addresses that the panel reserves for it.
+        iso: the host's ISO files are listed, and put into the CD drive of a VM.
+        boot_order: what a VM starts from can be chosen.
+        screenshot: a picture of the screen of a running VM.
         events: changes are told at once; without, they show within one round of observation.
     """
 
@@ -35,6 +38,9 @@ class Capabilities:
     scan: bool = False
     images: bool = False
     networks: bool = False
+    iso: bool = False
+    boot_order: bool = False
+    screenshot: bool = False
     events: bool = False
     reasons: dict[str, str] = field(default_factory=dict)
 

@@ -41,6 +41,14 @@ class PowerAction(StrEnum):
     RESET = "reset"
 
 
+class BootDevice(StrEnum):
+    """What a VM starts from. Of several of a kind, in their own order."""
+
+    DISK = "disk"
+    CDROM = "cdrom"
+    NETWORK = "network"
+
+
 class NicMode(StrEnum):
     """How an interface is connected."""
 
@@ -165,12 +173,19 @@ class VmSpec:
 
 @dataclass(frozen=True, slots=True)
 class VmChange:
-    """What to change of a VM; None leaves it. ``disk_gib`` is the size of the system disk and only grows."""
+    """What to change of a VM; None leaves it. ``disk_gib`` is the size of the system disk and only grows.
+
+    Attributes:
+        iso: an ``Iso.name`` of the host to put into the CD drive; empty ejects what is in it.
+        boot: what to start from, in this order; what is not in it is not tried.
+    """
 
     title: str | None = None
     cpu_count: int | None = None
     memory_mib: int | None = None
     disk_gib: int | None = None
+    iso: str | None = None
+    boot: tuple[BootDevice, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,11 +205,32 @@ class DeleteOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class DiskObservation:
+    """A disk or CD drive of a VM.
+
+    Attributes:
+        name: what the hypervisor calls it (``vda``).
+        source: the file or volume on the host; empty for an empty drive.
+        size_gib: its virtual size; None when it is not known.
+        ours: the panel made it for the VM, and removes it with the VM.
+    """
+
+    name: str
+    kind: BootDevice
+    bus: str = ""
+    source: str = ""
+    format: str = ""
+    size_gib: float | None = None
+    ours: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class NicObservation:
     """An interface as the hypervisor has it; addresses as the guest, or else the DHCP server, reports them.
 
     Attributes:
         port: the host's end of it (a tap such as ``vnet3``); empty when the VM is off.
+        model: the card that the guest sees (``virtio``); empty when it is not known.
     """
 
     name: str
@@ -203,6 +239,7 @@ class NicObservation:
     network: str = ""
     addresses: tuple[str, ...] = ()
     port: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +276,8 @@ class VmObservation:
         memory_used_mib: what the guest uses when it reports that, else what the host gives it.
         agent: whether the guest agent answers; None when unknown.
         managed: made by the panel (its own mark is on it).
+        boot: what it starts from, as it is now; empty when that is not known.
+        iso: the name of what is in the CD drive, empty when nothing is; None when there is no drive for it.
     """
 
     ref: str
@@ -258,6 +297,9 @@ class VmObservation:
     net_tx_bytes: int | None = None
     agent: bool | None = None
     managed: bool = False
+    disks: tuple[DiskObservation, ...] = ()
+    boot: tuple[BootDevice, ...] = ()
+    iso: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +323,14 @@ class Image:
     virtual_gib: float
     default_user: str = "root"
     added_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Iso:
+    """A CD image in the host's images folder; ``name`` is its file's."""
+
+    name: str
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,7 @@ class Host(Model):
     seen_at = fields.DatetimeField(null=True)
     version = fields.CharField(max_length=128, default="")
     status = fields.JSONField[dict[str, Any] | None](null=True)  # a HostStatus
+    isos = fields.JSONField[list[dict[str, Any]] | None](null=True)  # Iso rows, as last listed
     leftovers = fields.JSONField[list[dict[str, Any]]](default=list)  # Leftover rows
 
     class Meta:

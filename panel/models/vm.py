@@ -36,6 +36,7 @@ class Vm(Model):
     at_limit = fields.BooleanField(default=False, db_default=False)  # its traffic of the month is used up
     pending = fields.JSONField[list[str]](default=list)  # changes that wait for the next start
     notes = fields.TextField(default="", db_default="")  # of operators, for one another
+    planned = fields.JSONField[dict[str, Any] | None](null=True)  # what they will make of it, by field
     created_at = fields.DatetimeField(auto_now_add=True)
 
     # what was seen
@@ -43,6 +44,7 @@ class Vm(Model):
     known_state = fields.CharEnumField(PowerState, max_length=16, default=PowerState.UNKNOWN)  # last seen for sure
     state_since = fields.DatetimeField(null=True)
     seen_at = fields.DatetimeField(null=True)
+    hardware = fields.JSONField[dict[str, Any] | None](null=True)  # disks (DiskObservation rows), boot, iso
     agent = fields.BooleanField(null=True)
     cpu_percent = fields.FloatField(null=True)  # of all its virtual CPUs, 0..100
     memory_used_mib = fields.IntField(null=True)
@@ -73,6 +75,7 @@ class Nic(Model):
     network = fields.CharField(max_length=64, default="")
     addresses = fields.JSONField[list[str]](default=list)
     port = fields.CharField(max_length=15, default="", db_default="")  # the host's end of it while the VM runs
+    model = fields.CharField(max_length=32, default="", db_default="")  # the card that the guest sees
 
     class Meta:
         table = "nic"

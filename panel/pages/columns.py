@@ -27,7 +27,7 @@ COLUMNS: dict[str, str] = {
     "created": _("Known since"),
 }
 USUAL = ("state", "host", "addresses", "cpu", "history", "memory", "tags")
-PLAIN = ("state", "host", "addresses", "cpu", "memory")  # of lists within other pages
+PLAIN: tuple[str, ...] = ("state", "host", "addresses", "cpu", "memory")  # of lists within other pages
 NONE = "none"  # only the names
 
 

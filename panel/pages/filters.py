@@ -95,6 +95,7 @@ for _word in (
     words.task_word,
     words.engine_word,
     words.nic_word,
+    words.boot_word,
     words.source_word,
     words.level_word,
 ):

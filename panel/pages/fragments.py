@@ -9,9 +9,11 @@ from typing import Any
 from tortoise.expressions import Q
 
 from panel import i18n, web
+from panel.engines.types import PowerState
 from panel.models import Host, Task, TaskLine, Vm
 from panel.pages.attention import attention
 from panel.pages.drawer import drawer
+from panel.pages.hardware import hardware_facts
 from panel.pages.images import image_list
 from panel.pages.network import address_reason, forward_rows
 from panel.pages.numbers import latest, overview
@@ -28,6 +30,7 @@ SLACK = timedelta(seconds=2)  # between the reading of a page and the time in it
 
 VMS = "partials/vms/row.html"
 VM = "partials/vms/vm.html"
+HARDWARE = "partials/vms/hardware.html"
 NETWORK = "partials/vms/network.html"
 DOMAINS = "partials/vms/domains.html"
 LABELS = "partials/vms/labels.html"
@@ -74,7 +77,7 @@ class Fragments:
             keys += [("overview", 0), ("attention", 0)]
         if topics.new_vms:
             made = Task.filter(kind="vm.create", vm_id__isnull=False, created_at__gte=since).order_by("created_at")
-            keys += [("vm-new", vm_id) for vm_id in await made.limit(MOST_NEW).values_list("vm_id", flat=True)]
+            keys += [("vm-new", row["vm_id"]) for row in await made.limit(MOST_NEW).values("vm_id")]
         if topics.tasks:
             recent = Task.filter(Q(ended_at__gte=since) | Q(status__in=LIVING)).order_by("-created_at").limit(MOST_ROWS)
             keys += [("task-row", str(task_id)) for task_id in await recent.values_list("id", flat=True)]
@@ -132,13 +135,17 @@ class Fragments:
             tasks = await vm_tasks(row.vm.id)
             made += [
                 self._partial(VM, "vm_head", row, True),
-                self._partial(VM, "vm_overview", row, True),
-                self._partial(LABELS, "vm_labels_shown", row, True),
                 self._partial(TASKS, "task_table", "vm-tasks", tasks, True),
             ]
             if self._topics.network:
                 made += await self._vm_network(row.vm)
+            elif self._topics.hardware:
+                made.append(self._partial(HARDWARE, "vm_hardware", row.vm, hardware_facts(row.vm), True))
+            elif self._topics.console:
+                made.append(self._partial(VM, "vm_console", row, True))
             else:
+                made.append(self._partial(VM, "vm_overview", row, True))
+                made.append(self._partial(LABELS, "vm_labels_shown", row, True))
                 made.append(self._partial(PUBLISHED, "vm_published", row.vm, await published_of(row.vm), True))
         for vm_id in set(ids) - {row.vm.id for row in rows}:
             last = await Task.filter(vm_id=vm_id).order_by("-created_at").first()
@@ -156,8 +163,11 @@ class Fragments:
 
     async def _seen(self, host_ids: list[int]) -> list[str]:
         shown = self._shown_vms()
-        seen = await Vm.filter(id__in=shown, host_id__in=host_ids).values("id", "seen_at") if shown else []
-        return [self._partial(VMS, "vm_seen", row["id"], row["seen_at"], True) for row in seen]
+        seen = await Vm.filter(id__in=shown, host_id__in=host_ids).values("id", "seen_at", "state") if shown else []
+        return [
+            self._partial(VMS, "vm_seen", row["id"], row["seen_at"], True, row["state"] is PowerState.UNKNOWN)
+            for row in seen
+        ]
 
     async def _host_row(self, ids: list[int]) -> list[str]:
         rows = await host_rows(await Host.filter(id__in=ids))

@@ -67,6 +67,20 @@ class VmRow:
         return next((button for button in self.buttons if button.reason is None), self.buttons[0])
 
     @property
+    def screen_reason(self) -> str | None:
+        """Why no picture of the screen can be taken now; None when one can."""
+        reason = capabilities(self.vm.host.engine).why_not("screenshot")
+        if reason is not None:
+            return say(reason)
+        if not self.vm.host.enabled:
+            return say(_("Host {name} is disabled. Enable it first."), name=self.vm.host.name)
+        if self.vm.state is PowerState.UNKNOWN:
+            return say(_("Nobody knows whether the VM runs: its host does not answer."))
+        if self.vm.state not in {PowerState.RUNNING, PowerState.SUSPENDED}:
+            return say(_("The VM is not running, so it has no screen."))
+        return None
+
+    @property
     def others(self) -> tuple[PowerButton, ...]:
         """The remaining actions."""
         main = self.main

@@ -8,7 +8,7 @@ from quart import Response, request
 from tortoise.expressions import Q
 
 from panel import web
-from panel.engines.types import PowerAction, PowerState, VmChange
+from panel.engines.types import PowerAction, PowerState
 from panel.errors import InvalidInput, PanelError
 from panel.i18n import gettext
 from panel.i18n import gettext_noop as _
@@ -23,7 +23,7 @@ from panel.pages.rows import VmRow, vm_rows, vm_tasks
 from panel.pages.shared import came_from, done, form_data, get, page, post
 from panel.pages.topics import live_url
 from panel.pages.usage import usage_of_vm
-from panel.pages.words import ACTIONS, FIELDS, SAID, STATES, say
+from panel.pages.words import ACTIONS, SAID, STATES, say
 from panel.security import Actor
 from panel.services.engines import capabilities
 from panel.services.labels import known_tags
@@ -39,8 +39,15 @@ SORTS = {
     "disk": ("disk_gib", "title", "id"),
     "created": ("created_at", "title", "id"),
 }
-TABS = {"overview": _("Overview"), "network": _("Network"), "settings": _("Settings"), "tasks": _("Tasks")}
-CHANGES = ("vm_name", "cpu_num", "ram_num", "hdd_num")
+TABS = {
+    "overview": _("Overview"),
+    "console": _("Console"),
+    "hardware": _("Hardware"),
+    "network": _("Network"),
+    "tasks": _("Tasks"),
+    "danger": _("Danger"),
+}
+LIVE_TABS = frozenset({"console", "hardware", "network"})  # whose lists have a topic of their own
 
 
 def vm_path(host: str, vm: str) -> str:
@@ -48,9 +55,9 @@ def vm_path(host: str, vm: str) -> str:
     return web.url("pages.vm", host=host, vm=vm)
 
 
-def settings_path(host: str, vm: str) -> str:
-    """A VM's settings."""
-    return web.url("pages.vm", host=host, vm=vm, tab="settings")
+def console_path(host: str, vm: str) -> str:
+    """The tab of a VM's page with its screen and its guest's password."""
+    return web.url("pages.vm", host=host, vm=vm, tab="console")
 
 
 @get("/vms", "vms")
@@ -112,7 +119,7 @@ async def _conditions(filters: dict[str, str]) -> list[Q]:
 
 @get("/hosts/<host>/vms/<vm>", "vm")
 async def vm_page(_actor: Actor, host: str, vm: str) -> Response:
-    """One VM: overview, network, settings, tasks."""
+    """One VM, at one of ``TABS``."""
     row = await web.services().vms.get(host, vm)
     tab = request.args.get("tab", "overview")
     return await vm_page_with(row, tab if tab in TABS else "overview")
@@ -120,24 +127,11 @@ async def vm_page(_actor: Actor, host: str, vm: str) -> Response:
 
 async def vm_page_with(vm: Vm, tab: str, *, status: int = 200, **forms: Form) -> Response:
     """A VM's page at ``tab``, its forms as they were filled in."""
-    from panel.pages import network  # which posts back to this page
-
     row = (await vm_rows([vm]))[0]
     tabs = [
         (key, gettext(label), web.url("pages.vm", host=vm.host.name, vm=vm.name, **_tab(key)))
         for key, label in TABS.items()
     ]
-    context: dict[str, Any] = {
-        "update": _update_form(vm),
-        "password": Form(None, {"user": vm.user}),
-        "delete": Form(None),
-    }
-    if tab == "overview":
-        context["published"] = await published_of(vm)
-        context |= await labels_context(vm)
-    if tab == "network":
-        context |= await network.network_context(vm)
-        context |= {"forward": network.forward_form(), "address": network.address_form()}
     return await page(
         "pages/vms/vm.html",
         status=status,
@@ -145,12 +139,28 @@ async def vm_page_with(vm: Vm, tab: str, *, status: int = 200, **forms: Form) ->
         row=row,
         tab=tab,
         tabs=tabs,
-        tasks=await vm_tasks(vm.id),
-        usage=await usage_of_vm(vm) if tab == "overview" else None,
         reasons=_reasons(row),
-        live_url=live_url(vm=vm.id, flags=("network",) if tab == "network" else ()),
-        **(context | forms),
+        live_url=live_url(vm=vm.id, flags={tab} & LIVE_TABS),
+        **({"usage": None} | await _of_tab(vm, tab) | forms),
     )
+
+
+async def _of_tab(vm: Vm, tab: str) -> dict[str, Any]:
+    """What a tab shows besides the VM itself, its forms as they are shown first."""
+    from panel.pages import danger, hardware, network  # which post back to this page
+
+    if tab == "console":
+        return {"password": Form(None, {"user": vm.user})}
+    if tab == "hardware":
+        return hardware.hardware_context(vm)
+    if tab == "network":
+        forms = {"forward": network.forward_form(), "address": network.address_form()}
+        return await network.network_context(vm) | forms
+    if tab == "tasks":
+        return {"tasks": await vm_tasks(vm.id)}
+    if tab == "danger":
+        return await danger.danger_context(vm)
+    return {"published": await published_of(vm), "usage": await usage_of_vm(vm)} | await labels_context(vm)
 
 
 def _tab(key: str) -> dict[str, str]:
@@ -166,21 +176,16 @@ def _reasons(row: VmRow) -> dict[str, str | None]:
     elif row.busy:
         shared = say(_("Busy: {task}."), task=row.busy.title)
     reasons: dict[str, str | None] = {}
-    for name in ("update", "password", "delete"):
+    for name in ("update", "iso", "boot_order", "password", "delete"):
         reason = can.why_not(name)
         reasons[name] = say(reason) if reason else shared
-    if reasons["update"] is None and vm.state is PowerState.MISSING:
-        reasons["update"] = say(_("The VM is not on its host."))
+        if reasons[name] is None and name != "delete" and vm.state is PowerState.MISSING:
+            reasons[name] = say(_("The VM is not on its host."))
     if reasons["password"] is None and vm.state is not PowerState.RUNNING:
         reasons["password"] = say(_("The VM is not running. Start it first."))
     elif reasons["password"] is None and vm.agent is False:
         reasons["password"] = say(_("No guest agent answers in the VM. Install qemu-guest-agent in it and start it."))
     return reasons
-
-
-def _update_form(vm: Vm, given: Any = None) -> Form:
-    held = {"vm_name": vm.title, "cpu_num": vm.cpu_count, "ram_num": vm.memory_mib, "hdd_num": round(vm.disk_gib)}
-    return Form(given, held)
 
 
 def _asked_from(host: str, vm: str) -> str:
@@ -208,32 +213,7 @@ async def vm_power(actor: Actor, host: str, vm: str) -> Response:
     return done(_asked_from(host, vm), message, stay=True, data={"task_id": task.id})
 
 
-@post("/hosts/<host>/vms/<vm>/update", "vm_update", settings_path)
-async def vm_update(actor: Actor, host: str, vm: str) -> Response:
-    """Change title, CPUs, memory or the size of the disk."""
-    row = await web.services().vms.get(host, vm)
-    form = _update_form(row, await form_data())
-    title, cpu, memory = form.text("vm_name", required=True), form.integer("cpu_num"), form.integer("ram_num")
-    disk = form.integer("hdd_num")
-    if not form.errors:
-        change = VmChange(
-            title=title if title != row.title else None,
-            cpu_count=cpu if cpu != row.cpu_count else None,
-            memory_mib=memory if memory != row.memory_mib else None,
-            disk_gib=disk if disk != round(row.disk_gib) else None,
-        )
-        if change == VmChange():
-            return done(settings_path(host, vm), gettext(_("Nothing was changed.")))
-        try:
-            await web.services().vms.update(actor, row, change)
-        except PanelError as error:
-            form.take(error, CHANGES)
-        else:
-            return done(vm_path(host, vm), say(_("Changing {name}."), name=row.title or row.name))
-    return await vm_page_with(row, "settings", status=400, update=form)
-
-
-@post("/hosts/<host>/vms/<vm>/password", "vm_password", settings_path)
+@post("/hosts/<host>/vms/<vm>/password", "vm_password", console_path)
 async def vm_password(actor: Actor, host: str, vm: str) -> Response:
     """Set a password inside the guest."""
     row = await web.services().vms.get(host, vm)
@@ -250,16 +230,4 @@ async def vm_password(actor: Actor, host: str, vm: str) -> Response:
             return done(
                 web.url("pages.vm", host=host, vm=vm, tab="tasks"), say(_("Setting the password of {user}."), user=user)
             )
-    return await vm_page_with(row, "settings", status=400, password=form)
-
-
-@post("/hosts/<host>/vms/<vm>/delete", "vm_delete", settings_path)
-async def vm_delete(actor: Actor, host: str, vm: str) -> Response:
-    """Remove a VM, whose name must be typed first."""
-    row = await web.services().vms.get(host, vm)
-    form = Form(await form_data(), labels=FIELDS)
-    if form.text("confirm") != row.name:
-        form.fail("confirm", _("Type the name exactly as it is written above."))
-        return await vm_page_with(row, "settings", status=400, delete=form)
-    task = await web.services().vms.delete(actor, row)
-    return done(web.url("pages.task", task=task.id), say(_("Deleting {name}."), name=row.title or row.name))
+    return await vm_page_with(row, "console", status=400, password=form)

@@ -7,7 +7,7 @@ from typing import Any
 
 from panel import web
 from panel.engines.registry import engine_class
-from panel.engines.types import EngineKind, NicMode, PowerAction
+from panel.engines.types import BootDevice, EngineKind, NicMode, PowerAction
 from panel.i18n import Text, gettext
 from panel.i18n import gettext_noop as _
 from panel.services.texts import unpack
@@ -50,6 +50,11 @@ CONFIRM: dict[PowerAction, str] = {
     PowerAction.RESET: _("{name} restarts at once, like pressing reset. What it has not written to disk is lost."),
 }
 NIC_MODES: dict[NicMode, str] = {NicMode.NAT: _("NAT"), NicMode.BRIDGE: _("Bridge")}
+BOOT: dict[BootDevice, str] = {
+    BootDevice.DISK: _("Disk"),
+    BootDevice.CDROM: _("CD drive"),
+    BootDevice.NETWORK: _("Network"),
+}
 FIELDS: dict[str, str] = {
     "vm_uuid": _("Name"),
     "vm_name": _("Title"),
@@ -85,6 +90,8 @@ FIELDS: dict[str, str] = {
     "cpu_count": _("CPUs"),
     "memory_mib": _("Memory"),
     "disk_gib": _("Disk"),
+    "iso": _("CD drive"),
+    "boot": _("Boot order"),
 }
 LEVELS: dict[str, str] = {"info": _("Information"), "warning": _("Warning"), "error": _("Error")}
 SOURCES: dict[str, str] = {"page": _("Page"), "api": _("API"), "cli": _("Command line"), "panel": _("Panel")}
@@ -109,6 +116,11 @@ def task_word(kind: str) -> str:
     """What a kind of task does."""
     known = web.services().tasks.kinds.get(kind)
     return gettext(known.title) if known else kind
+
+
+def boot_word(device: str) -> str:
+    """What a VM starts from."""
+    return gettext(BOOT[BootDevice(device)]) if device in set(BootDevice) else device
 
 
 def nic_word(mode: NicMode | None) -> str:

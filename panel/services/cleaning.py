@@ -9,11 +9,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import ip_address
 
-from panel.engines.types import NicObservation, VmObservation
+from panel.engines.types import DiskObservation, NicObservation, VmObservation
 from panel.services.names import MAC
 
 LARGEST_INT = 2**31 - 1  # of an integer column
 LARGEST_DISK_GIB = 1e9
+MOST_DISKS = 64
 LARGEST_COUNTER = 2**63 - 1
 INTERFACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")  # what the gateway takes for one
 HIDDEN = frozenset({"Cc", "Cf", "Cs", "Cn"})  # control characters, and those that turn the direction of text
@@ -36,6 +37,20 @@ def cleaned(seen: VmObservation) -> VmObservation:
         disk_write_bytes=_counter(seen.disk_write_bytes),
         net_rx_bytes=_counter(seen.net_rx_bytes),
         net_tx_bytes=_counter(seen.net_tx_bytes),
+        disks=tuple(_disk(disk) for disk in seen.disks[:MOST_DISKS]),
+        iso=one_line(seen.iso, 255) if seen.iso is not None else None,
+    )
+
+
+def _disk(disk: DiskObservation) -> DiskObservation:
+    size = disk.size_gib
+    return replace(
+        disk,
+        name=one_line(disk.name, 32),
+        bus=one_line(disk.bus, 16),
+        source=one_line(disk.source, 512),
+        format=one_line(disk.format, 16),
+        size_gib=round(size, 2) if size is not None and 0 <= size <= LARGEST_DISK_GIB else None,
     )
 
 
@@ -54,7 +69,14 @@ def _nics(seen: Iterable[NicObservation]) -> list[NicObservation]:
         if MAC.fullmatch(mac) and mac not in known:
             port = nic.port if INTERFACE.fullmatch(nic.port) else ""
             addresses = tuple(text for text in nic.addresses if _is_address(text))
-            known[mac] = replace(nic, mac=mac, network=one_line(nic.network, 64), addresses=addresses, port=port)
+            known[mac] = replace(
+                nic,
+                mac=mac,
+                network=one_line(nic.network, 64),
+                addresses=addresses,
+                port=port,
+                model=one_line(nic.model, 32),
+            )
     return list(known.values())
 
 

@@ -28,6 +28,7 @@ from panel.services.probes import ProbeService
 from panel.services.proxies import ProxyService
 from panel.services.publications import PublicationService
 from panel.services.savedfilters import SavedFilterService
+from panel.services.screens import ScreenService
 from panel.services.sites import SiteService
 from panel.services.tasks import TaskService
 from panel.services.uploads import UploadService
@@ -68,3 +69,4 @@ class Services:
     attention: AttentionService
     labels: LabelService
     saved_filters: SavedFilterService
+    screens: ScreenService

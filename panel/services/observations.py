@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from panel.engines.types import NicObservation, PowerState, VmObservation
@@ -15,8 +15,8 @@ from panel.services.clock import now
 
 STORED = (
     "title", "cpu_count", "memory_mib", "disk_gib", "state", "known_state", "state_since", "seen_at", "agent",
-    "cpu_percent", "memory_used_mib", "rates",
-)  # fmt: skip  # not "pending": its task writes it, and a row read before that must not undo it
+    "cpu_percent", "memory_used_mib", "rates", "hardware",
+)  # fmt: skip  # not "pending" and "planned": their task writes them, and a row read before that must not undo it
 QUIET = frozenset({"seen_at"})  # a change of these alone is no news
 COUNTERS = {
     "disk_read": "disk_read_bytes",
@@ -115,9 +115,9 @@ class Observations:
         """What waits for the next start of a VM holds once it is off."""
         off = [vm for vm in seen if vm.pending and vm.state is PowerState.STOPPED]
         for vm in off:
-            vm.pending = []
+            vm.pending, vm.planned = [], None
         if off:
-            await Vm.filter(id__in=[vm.id for vm in off]).update(pending=[])
+            await Vm.filter(id__in=[vm.id for vm in off]).update(pending=[], planned=None)
 
     def _mark(self, vm: Vm, state: PowerState) -> bool:
         news = vm.state is not state
@@ -137,6 +137,7 @@ class Observations:
         vm.cpu_count, vm.memory_mib = seen.cpu_count, seen.memory_mib
         if seen.disk_gib is not None:
             vm.disk_gib = round(seen.disk_gib, 2)
+        vm.hardware = {"disks": [asdict(disk) for disk in seen.disks], "boot": list(seen.boot), "iso": seen.iso}
         vm.agent, vm.memory_used_mib = seen.agent, seen.memory_used_mib
         self._write_rates(vm, seen)
         return any(getattr(vm, name) != value for name, value in before.items())
@@ -186,7 +187,13 @@ class Observations:
 
 
 def _nic_values(seen: NicObservation) -> dict[str, Any]:
-    return {"mode": seen.mode, "network": seen.network, "addresses": list(seen.addresses), "port": seen.port}
+    return {
+        "mode": seen.mode,
+        "network": seen.network,
+        "addresses": list(seen.addresses),
+        "port": seen.port,
+        "model": seen.model,
+    }
 
 
 def _percent(before: float | None, after: float | None, capacity: float) -> float | None:

@@ -31,7 +31,8 @@ from panel.settings import Settings
 MAX_BACKOFF = 60.0  # seconds between tries of a host that does not answer
 STATUS_EVERY = 10.0  # seconds between two looks at a host's load
 INVENTORY_EVERY = 60.0  # seconds between two looks at its images and leftovers
-FIELDS = ("health", "health_since", "problem", "seen_at", "version", "status", "leftovers")
+MOST_ISOS = 200
+FIELDS = ("health", "health_since", "problem", "seen_at", "version", "status", "leftovers", "isos")
 
 terminal = structlog.get_logger("panel.observer")
 
@@ -167,6 +168,8 @@ class Observer:
             await look(host, engine)
         if capabilities(host.engine).images:
             await self.store_images(host, engine)
+        if capabilities(host.engine).iso:
+            host.isos = [asdict(iso) for iso in (await engine.list_isos())[:MOST_ISOS]]
         host.leftovers = [asdict(item) for item in await engine.leftovers()]
 
     async def store_images(self, host: Host, engine: Engine) -> None:

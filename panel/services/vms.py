@@ -20,14 +20,15 @@ from panel.models import ConsoleTicket, Host, Nic, Task, TaskStatus, Vm
 from panel.security import Actor, Permission
 from panel.services.addresses import AddressService
 from panel.services.audit import AuditLog
+from panel.services.changes import check_change, note_waiting, stored_change
 from panel.services.cleaning import cleaned
 from panel.services.engines import LONG, EnginePool, capabilities, limited
 from panel.services.gateways import GatewayService
-from panel.services.names import LONGEST, check_identifier, check_title
+from panel.services.names import LONGEST, check_identifier
 from panel.services.observations import Observations
 from panel.services.observer import Observer
 from panel.services.planning import examine, plan, taken
-from panel.services.specs import VmRequest, check_sizes, stored_spec
+from panel.services.specs import VmRequest, stored_spec
 from panel.services.tasks import TaskContext, TaskService, subject, vm_of
 from panel.services.whole import to_the_end, whole
 
@@ -211,23 +212,16 @@ class VmService:
         limits: Mapping[str, int] | None = None,
         notes: Sequence[Text] = (),
     ) -> Task:
-        """Change title, CPU, memory or limits, or grow the system disk.
+        """Change title, CPU, memory, limits, the CD in the drive or the boot order, or grow the system disk.
 
         Raises:
-            InvalidInput: nothing to change, out of range, or a disk that would shrink.
+            InvalidInput: nothing to change, out of range, a disk that would shrink, or an ISO that the host has not listed.
             Conflict: another task has the VM.
         """
         actor.require(Permission.MANAGE)
         capabilities(vm.host.engine).require("update")
         self._check_here(vm)
-        if change.title is not None and not check_title(change.title, "vm_name"):
-            raise InvalidInput(_("{field} must not be empty."), field="vm_name")
-        check_sizes(change.cpu_count, change.memory_mib, change.disk_gib)
-        if change.disk_gib is not None and change.disk_gib < vm.disk_gib:
-            raise InvalidInput(
-                _("{field}: a disk only grows. It has {now} GiB."), field="hdd_num", now=round(vm.disk_gib, 2)
-            )
-        wanted = {key: value for key, value in asdict(change).items() if value is not None}
+        wanted = check_change(vm, change)
         if not wanted and not limits:
             raise InvalidInput(_("Nothing to change: give vm_name, cpu_num, ram_num or hdd_num."))
         return await self._tasks.submit(
@@ -245,18 +239,18 @@ class VmService:
                 await context.warn(_("Its limits hold when the gateway works again: {reason}"), reason=str(problem))
         if not context.params["change"]:
             return {"live": [], "at_next_start": []}
-        outcome = await limited(engine.update(vm.ref, VmChange(**context.params["change"]), context), LONG)
+        change = stored_change(context.params["change"])
+        outcome = await limited(engine.update(vm.ref, change, context), LONG)
         seen = await limited(engine.inspect(vm.ref))
-        waiting = sorted((set(vm.pending) - set(outcome.live)) | set(outcome.at_next_start))
-        vm.pending = [] if seen.state is PowerState.STOPPED else waiting
-        await Vm.filter(id=vm.id).update(pending=vm.pending)
+        note_waiting(vm, change, outcome, off=seen.state is PowerState.STOPPED)
+        await Vm.filter(id=vm.id).update(pending=vm.pending, planned=vm.planned)
         await self._observations.apply_one(vm, seen)
         if vm.pending:
             await context.warn(_("At the next start: {fields}."), fields=", ".join(vm.pending))
         return {"live": list(outcome.live), "at_next_start": list(outcome.at_next_start)}
 
     async def _again_update(self, actor: Actor, task: Task, params: dict[str, Any], notes: Sequence[Text]) -> Task:
-        change, limits = VmChange(**params["change"]), params["limits"]
+        change, limits = stored_change(params["change"]), params["limits"]
         return await self.update(actor, await vm_of(task), change, limits=limits, notes=notes)
 
     async def _settle_update(self, context: TaskContext) -> tuple[TaskStatus, Text]:

@@ -14,6 +14,7 @@ import pytest
 
 from panel.engines.base import Engine
 from panel.engines.types import (
+    BootDevice,
     ConsoleTarget,
     NicMode,
     NicSpec,
@@ -172,6 +173,9 @@ CALLS: dict[str, Call] = {
     "update": lambda engine, ref: engine.update(ref, VmChange(title="other"), Recorder()),
     "delete": lambda engine, ref: engine.delete(ref, "undeclared", Recorder()),
     "console": lambda engine, ref: engine.console(ref),
+    "iso": lambda engine, ref: engine.update(ref, VmChange(iso=""), Recorder()),
+    "boot_order": lambda engine, ref: engine.update(ref, VmChange(boot=(BootDevice.DISK,)), Recorder()),
+    "screenshot": lambda engine, ref: engine.screenshot(ref, 320),
     "password": lambda engine, ref: engine.set_password(ref, "root", SECRET),
     "images": lambda engine, _ref: engine.list_images(),
     "networks": lambda engine, _ref: engine.list_networks(),

@@ -19,6 +19,7 @@ from uuid import uuid4
 
 import asyncssh
 import libvirt
+import pycdlib
 import pytest
 
 from panel.engines.base import Engine
@@ -48,12 +49,21 @@ def make_qcow2(path: Path, gib: int) -> None:
     path.chmod(0o644)
 
 
+def make_iso(path: Path) -> None:
+    """A CD with nothing on it."""
+    iso = pycdlib.PyCdlib()
+    iso.new()
+    iso.write(str(path))
+    iso.close()
+
+
 class LibvirtRig(Rig):
     """``root`` holds the folders of disks, of images, and of disks that are not the panel's."""
 
     kind = EngineKind.LIBVIRT
     image = "Debian 12"
     big_image = "Big"
+    iso = "Rescue CD.iso"
     shutdown_seconds = 12.0
 
     def __init__(self, root: Path, demo_image: Path) -> None:
@@ -63,6 +73,7 @@ class LibvirtRig(Rig):
             folder.mkdir(mode=0o755)
         shutil.copyfile(demo_image, self.images / f"{self.image}.qcow2")
         make_qcow2(self.images / f"{self.big_image}.qcow2", 5)
+        make_iso(self.images / self.iso)
         self.connection = HostConnection(
             "contract",
             address=URI,

@@ -28,6 +28,7 @@ class Rig(ABC):
     Attributes:
         image: the name of a small image that boots to a guest agent.
         big_image: the name of one that needs more than 1 GiB of disk.
+        iso: the name of an ISO file of the host.
         prefix: of the names of all VMs that the suite makes.
         many: how many VMs to make where many are wanted.
         boot_seconds: how long a guest may take until its agent answers.
@@ -38,6 +39,7 @@ class Rig(ABC):
     connection: HostConnection
     image: str
     big_image: str
+    iso: str
     prefix = "ct-"
     many = 5
     boot_seconds = 120.0
@@ -90,6 +92,7 @@ class FakeRig(Rig):
     kind = EngineKind.FAKE
     image = "Debian 12"
     big_image = "Windows 10 x64"
+    iso = "virtio-win.iso"
     many = 200
     boot_seconds = 1.0
     shutdown_seconds = 1.0

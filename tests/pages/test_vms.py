@@ -171,7 +171,7 @@ async def test_disabled_buttons_say_why(browser: Browser, alpha: FakeWorld, serv
     assert re.search(
         r"<button[^>]* disabled[^>]*>(?:(?!</button>).)*Suspend(?:(?!</button>).)*is not possible", browser.html, re.S
     )
-    await browser.get("/hosts/alpha/vms/vm-0004?tab=settings")
+    await browser.get("/hosts/alpha/vms/vm-0004?tab=console")
     assert "The VM is not running. Start it first." in browser.text
     await services.hosts.set_enabled(PANEL, "alpha", False)
     await browser.get("/hosts/alpha/vms/vm-0001")
@@ -209,7 +209,9 @@ async def test_hostile_names_are_only_text(browser: Browser, alpha: FakeWorld) -
         "/vms",
         "/hosts/alpha",
         "/hosts/alpha/vms/vm-0001",
-        "/hosts/alpha/vms/vm-0001?tab=settings",
+        "/hosts/alpha/vms/vm-0001?tab=hardware",
+        "/hosts/alpha/vms/vm-0001?tab=danger",
+        "/hosts/alpha/vms/vm-0001?tab=console",
         "/vms?q=<b>\"'",
     ):
         await browser.get(path)
@@ -273,26 +275,26 @@ async def test_create_form_keeps_what_was_typed(
 async def test_settings_of_a_vm(browser: Browser, alpha: FakeWorld, services: Services) -> None:
     """Change, refuse to shrink, set a password, delete with the name typed."""
     base = "/hosts/alpha/vms/vm-0004"
-    await browser.get(f"{base}?tab=settings")
+    await browser.get(f"{base}?tab=hardware")
     fields = {"vm_name": "Renamed", "cpu_num": "2", "ram_num": "3072", "hdd_num": "25"}
     await browser.post(f"{base}/update", **(fields | {"hdd_num": "5"}))
     assert browser.status == 400
     assert 'id="hdd_num-error"' in browser.html
     assert 'value="Renamed"' in browser.html
     await browser.post(f"{base}/update", **fields)
-    assert browser.path == base
+    assert browser.path == f"{base}?tab=hardware"
     await done(services, "vm.update")
     vm = await vm_named("vm-0004")
     assert (vm.title, vm.cpu_count, vm.memory_mib, vm.disk_gib) == ("Renamed", 2, 3072, 25)
     await browser.post(f"{base}/update", **fields)
     assert "Nothing was changed." in browser.text
-    await browser.get("/hosts/alpha/vms/vm-0001?tab=settings")
+    await browser.get("/hosts/alpha/vms/vm-0001?tab=console")
     await browser.post("/hosts/alpha/vms/vm-0001/password", user="root", password="")
     assert (browser.status, 'id="password-error"' in browser.html) == (400, True)
     await browser.post("/hosts/alpha/vms/vm-0001/password", user="root", password="n3w pass")
     await done(services, "vm.password")
     assert next(iter(alpha.vms.values())).passwords == {"root": "n3w pass"}
-    await browser.get(f"{base}?tab=settings")
+    await browser.get(f"{base}?tab=danger")
     await browser.post(f"{base}/delete", confirm="vm-0005")
     assert (browser.status, 'id="confirm-error"' in browser.html) == (400, True)
     await browser.post(f"{base}/delete", confirm="vm-0004")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from ipaddress import ip_address, ip_network
 
-from panel.engines.fake.images import find_image, images_of
+from panel.engines.fake.images import ISOS, find_image, images_of
 from panel.engines.fake.world import FakeNetwork, FakeVm, FakeWorld
-from panel.engines.types import VmChange, VmSpec
+from panel.engines.types import BootDevice, VmChange, VmSpec
 from panel.errors import Conflict, InvalidInput
 from panel.i18n import gettext_noop as _
 
@@ -66,6 +66,15 @@ def check_change(vm: FakeVm, change: VmChange) -> None:
         raise InvalidInput(
             _("The disk has {size} GiB already: it can grow, not shrink."), field="hdd_num", size=vm.disk_gib
         )
+    if change.iso and change.iso not in {iso.name for iso in ISOS}:
+        known = ", ".join(iso.name for iso in ISOS)
+        raise InvalidInput(
+            _("There is no ISO file {name} on this host. It has: {names}."), field="iso", name=change.iso, names=known
+        )
+    if change.boot is not None and (not change.boot or len(change.boot) != len(set(change.boot))):
+        raise InvalidInput(_("The boot order needs at least one device, and each once."), field="boot")
+    if change.boot and BootDevice.NETWORK in change.boot and not vm.nics:
+        raise InvalidInput(_("The VM has no network interface to start from."), field="boot")
 
 
 def check_reservation(network: FakeNetwork, mac: str, addresses: tuple[str, ...]) -> None:

@@ -12,8 +12,9 @@ from panel.engines.base import Engine
 from panel.engines.capabilities import Capabilities
 from panel.engines.fake.behaviour import Behaviour, Manner, number
 from panel.engines.fake.checks import check_change, check_reservation, check_spec
-from panel.engines.fake.images import images_of, make_vm
-from panel.engines.fake.screen import Screen
+from panel.engines.fake.hardware import apply, make_vm, waits, wanted
+from panel.engines.fake.images import ISOS, images_of
+from panel.engines.fake.screen import Screen, picture
 from panel.engines.fake.view import HOST_CPUS, HOST_MEMORY_MIB, ON, view_garbage, view_host, view_network, view_vm
 from panel.engines.fake.world import GIB, SEED_BYTES, FakeVm, FakeWorld, world
 from panel.engines.types import (
@@ -27,6 +28,7 @@ from panel.engines.types import (
     HostInfo,
     HostStatus,
     Image,
+    Iso,
     Leftover,
     NetworkInfo,
     NicMode,
@@ -73,6 +75,9 @@ class FakeEngine(Engine):
         scan=True,
         images=True,
         networks=True,
+        iso=True,
+        boot_order=True,
+        screenshot=True,
         events=True,
     )
     fields: ClassVar[tuple[HostField, ...]] = (
@@ -154,7 +159,8 @@ class FakeEngine(Engine):
         await self.behaviour.enter("observe")
         view = view_garbage if self.behaviour.manner is Manner.GARBAGE else view_vm
         now = self.world.clock()
-        seen = [view(vm, now, self.world.network.reservations) for vm in self.world.vms.values()]
+        here, disks = self.world, self.world.disks_by_owner()
+        seen = [view(vm, now, here.network.reservations, disks.get(ref, ())) for ref, vm in here.vms.items()]
         if "observe" not in self.behaviour.lies:
             return seen
         self._first_seen = self._first_seen if self._first_seen is not None else seen
@@ -164,7 +170,8 @@ class FakeEngine(Engine):
         """One VM, as it is."""
         await self.behaviour.enter("inspect")
         view = view_garbage if self.behaviour.manner is Manner.GARBAGE else view_vm
-        return view(self._vm(ref), self.world.clock(), self.world.network.reservations)
+        here, vm = self.world, self._vm(ref)
+        return view(vm, here.clock(), here.network.reservations, here.disks_of(ref))
 
     async def watch(self) -> AsyncIterator[VmEvent]:
         """Changes of the world, also by other engines of the same host, until ``close``."""
@@ -243,7 +250,8 @@ class FakeEngine(Engine):
             here.changed(spec.ref, "power.start")
 
     async def update(self, ref: str, change: VmChange, report: Reporter) -> ChangeOutcome:
-        """At once, but fewer CPUs and less memory of a running VM wait for its next start."""
+        """At once, but fewer CPUs, less memory, a CD drive it lacks and the boot order of a running VM wait for its next
+        start."""
         await self.behaviour.enter("update")
         report = self.behaviour.reporter("update", report)
         check_change(self._vm(ref), change)
@@ -253,27 +261,13 @@ class FakeEngine(Engine):
         live: list[str] = []
         later: list[str] = []
         pretend = "update" in self.behaviour.lies
-        for name in ("title", "cpu_count", "memory_mib", "disk_gib"):
-            value = getattr(change, name)
-            if value is None:
-                continue
-            waits = name in {"cpu_count", "memory_mib"} and vm.state in ON and value < getattr(vm, name)
-            (later if waits else live).append(name)
+        for name, value in wanted(change).items():
+            later_on = waits(vm, name, value)
+            (later if later_on else live).append(name)
             if not pretend:
-                self._change(vm, name, value, waits=waits)
+                apply(self.world, vm, name, value, later=later_on)
         self.world.changed(ref, "update")
         return ChangeOutcome(tuple(live), tuple(later))
-
-    def _change(self, vm: FakeVm, name: str, value: str | int, *, waits: bool) -> None:
-        vm.pending.pop(name, None)
-        if waits and isinstance(value, int):
-            vm.pending[name] = value
-            return
-        setattr(vm, name, value)
-        if name == "disk_gib":
-            for disk in self.world.disks_of(vm.ref):
-                if disk.size_bytes != SEED_BYTES:
-                    disk.size_bytes = vm.disk_gib * GIB
 
     async def delete(self, ref: str, name: str, report: Reporter) -> DeleteOutcome:
         """The VM, and the disks that were made for it; those of others stay."""
@@ -348,6 +342,21 @@ class FakeEngine(Engine):
         """Whom the world was told of: its own VMs are copies."""
         await self.behaviour.enter("image_users")
         return self.world.drawn_on.get(key, [])
+
+    async def list_isos(self) -> list[Iso]:
+        """The same two on every fake host."""
+        await self.behaviour.enter("images")
+        return list(ISOS)
+
+    async def screenshot(self, ref: str, width: int) -> bytes:
+        """What its console shows, without what others have typed there."""
+        await self.behaviour.enter("screenshot")
+        vm = self._vm(ref)
+        if vm.state not in ON:
+            raise Conflict(
+                _("{name} is {state}: it has no screen. Start it first."), name=vm.name, state=vm.state.value
+            )
+        return await asyncio.to_thread(picture, vm.title or vm.name, self._screen_seconds(vm), width)
 
     @property
     def on_this_machine(self) -> bool:

@@ -7,8 +7,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from panel.engines.fake.world import GIB, FakeNic, FakeVm
-from panel.engines.types import Image, VmSpec
+from panel.engines.fake.world import GIB
+from panel.engines.types import Image, Iso
 
 MIB = 1024**2
 
@@ -16,6 +16,11 @@ IMAGES: tuple[Image, ...] = (
     Image("Debian 12", "debian-12.qcow2", "Debian 12 (bookworm)", "qcow2", 330 * MIB, 3.0, "root"),
     Image("Ubuntu 24.04", "ubuntu-24.04.qcow2", "Ubuntu 24.04 LTS", "qcow2", 590 * MIB, 3.5, "ubuntu"),
     Image("Windows 10 x64", "windows-10.qcow2", "Windows 10 x64", "qcow2", 11_000 * MIB, 40.0, "Administrator"),
+)
+
+ISOS: tuple[Iso, ...] = (
+    Iso("debian-12-netinst.iso", 631 * MIB),
+    Iso("virtio-win.iso", 708 * MIB),
 )
 
 
@@ -50,26 +55,3 @@ def _of_file(file: Path) -> Image:
 def find_image(name: str, folder: str = "") -> Image | None:
     """The image called ``name``, whatever its case."""
     return next((image for image in images_of(folder) if image.name.casefold() == name.casefold()), None)
-
-
-def make_vm(spec: VmSpec, folder: str = "") -> FakeVm:
-    """The stopped VM that ``spec`` asks for. Every image has an agent; an empty disk has none."""
-    image = find_image(spec.image, folder) if spec.image else None
-    vm = FakeVm(
-        ref=spec.ref,
-        name=spec.name,
-        title=spec.title,
-        cpu_count=spec.cpu_count,
-        memory_mib=spec.memory_mib,
-        disk_gib=spec.disk_gib,
-        nics=[
-            FakeNic(nic.name, nic.mac, nic.mode, nic.network or f"fake-{nic.mode}", list(nic.addresses))
-            for nic in spec.nics
-        ],
-        image=image.name if image else "",
-        hostname=spec.hostname,
-        agent=image is not None,
-    )
-    if image and spec.password is not None:
-        vm.passwords[spec.user] = spec.password
-    return vm

@@ -11,6 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from zlib import crc32
 
+from PIL import Image
+
+from panel.engines.common.pictures import png
+
 WIDTH, HEIGHT = 320, 200
 FRAME_SECONDS = 0.1
 CLIPBOARD_LIMIT = 1024 * 1024
@@ -135,10 +139,10 @@ class Screen:
         width, height = min(area[2], WIDTH - x), min(area[3], HEIGHT - y)
         size = self.format.bits // 8
         writer.write(struct.pack(">BxHHHHHi", 0, 1, x, y, width, height, 0))
-        writer.writelines(row[x * size : (x + width) * size] for row in self._rows()[y : y + height])
+        writer.writelines(row[x * size : (x + width) * size] for row in self.rows()[y : y + height])
         await writer.drain()
 
-    def _rows(self) -> list[bytes]:
+    def rows(self) -> list[bytes]:
         """The picture, row by row: a moving bar, a block for each key that was typed, and the pointer."""
         paint = self.format.pixel
         frame = int((self.seconds() or 0.0) / FRAME_SECONDS)
@@ -155,6 +159,12 @@ class Screen:
             start = max(0, x - 2)
             rows[number] = rows[number][: start * size] + white * (right - start) + rows[number][right * size :]
         return rows
+
+
+def picture(title: str, seconds: float | None, width: int) -> bytes:
+    """The screen as a PNG of at most ``width`` pixels across; blocking."""
+    rows = Screen(title, lambda: seconds).rows()
+    return png(Image.frombytes("RGB", (WIDTH, HEIGHT), b"".join(rows), "raw", "BGRX"), width)
 
 
 def _key_colour(key: int) -> Colour:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import posixpath
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from zlib import crc32
 
@@ -15,8 +16,17 @@ from panel.engines.fake.load import (
     memory_used,
     total_bytes,
 )
-from panel.engines.fake.world import GIB, FakeNetwork, FakeNic, FakeVm, FakeWorld
-from panel.engines.types import HostStatus, NetworkInfo, NicMode, NicObservation, PowerState, VmObservation
+from panel.engines.fake.world import GIB, SEED_BYTES, FakeDisk, FakeNetwork, FakeNic, FakeVm, FakeWorld
+from panel.engines.types import (
+    BootDevice,
+    DiskObservation,
+    HostStatus,
+    NetworkInfo,
+    NicMode,
+    NicObservation,
+    PowerState,
+    VmObservation,
+)
 
 ON = frozenset({PowerState.RUNNING, PowerState.SUSPENDED})
 HOST_CPUS = 16
@@ -24,7 +34,7 @@ HOST_MEMORY_MIB = 64 * 1024
 HOST_DISK_GIB = 2000.0
 
 
-def view_vm(vm: FakeVm, now: float, reservations: Mapping[str, list[str]] | None = None) -> VmObservation:
+def view_vm(vm: FakeVm, now: float, reservations: Mapping[str, list[str]], disks: Iterable[FakeDisk]) -> VmObservation:
     """One VM as it is; its guest has the addresses that DHCP keeps for it, and those that it was told of."""
     seen = VmObservation(
         ref=vm.ref,
@@ -34,13 +44,33 @@ def view_vm(vm: FakeVm, now: float, reservations: Mapping[str, list[str]] | None
         cpu_count=vm.cpu_count,
         memory_mib=vm.memory_mib,
         disk_gib=float(vm.disk_gib),
-        nics=tuple(_view_nic(nic, vm, reservations or {}) for nic in vm.nics),
+        nics=tuple(_view_nic(nic, vm, reservations) for nic in vm.nics),
         os_name=vm.image,
         managed=vm.managed,
+        disks=_view_disks(vm, disks),
+        boot=tuple(BootDevice(word) for word in vm.boot),
+        iso=vm.iso,
     )
     if vm.state not in ON:
         return seen
     return _with_counters(seen, vm.ran(now), agent=vm.agent and vm.state is PowerState.RUNNING)
+
+
+def _view_disks(vm: FakeVm, disks: Iterable[FakeDisk]) -> tuple[DiskObservation, ...]:
+    """Its files: disks, the first-boot settings on a CD, and the drive for ISO files."""
+    found: list[DiskObservation] = []
+    for disk in disks:
+        if disk.size_bytes == SEED_BYTES:
+            found.append(DiskObservation("hda", BootDevice.CDROM, "ide", disk.path, "raw", None, disk.made_by_panel))
+        else:
+            size = round(disk.size_bytes / GIB, 3)
+            found.append(
+                DiskObservation("vda", BootDevice.DISK, "virtio", disk.path, "qcow2", size, disk.made_by_panel)
+            )
+    if vm.iso is not None:
+        path = posixpath.join("/fake/images", vm.iso) if vm.iso else ""
+        found.append(DiskObservation("hdb", BootDevice.CDROM, "ide", path, "raw" if path else ""))
+    return tuple(found)
 
 
 def _with_counters(seen: VmObservation, ran: float, *, agent: bool) -> VmObservation:
@@ -65,10 +95,12 @@ def _view_nic(nic: FakeNic, vm: FakeVm, reservations: Mapping[str, list[str]]) -
         told = [text.split("/")[0] for text in nic.addresses]
         addresses = tuple(dict.fromkeys([*reservations.get(nic.mac, ()), *told])) or made_up
     port = "f" + nic.mac.replace(":", "") if vm.state in ON else ""
-    return NicObservation(nic.name, nic.mac, nic.mode, nic.network, addresses, port)
+    return NicObservation(nic.name, nic.mac, nic.mode, nic.network, addresses, port, "virtio")
 
 
-def view_garbage(vm: FakeVm, now: float, _reservations: Mapping[str, list[str]] | None = None) -> VmObservation:
+def view_garbage(
+    vm: FakeVm, now: float, _reservations: Mapping[str, list[str]], _disks: Iterable[FakeDisk]
+) -> VmObservation:
     """One VM as a broken hypervisor might tell it: markup, impossible numbers, counters that fall."""
     return VmObservation(
         ref=vm.ref,
@@ -88,6 +120,8 @@ def view_garbage(vm: FakeVm, now: float, _reservations: Mapping[str, list[str]] 
         net_tx_bytes=0,
         agent=None,
         managed=vm.managed,
+        disks=(DiskObservation("<b>\x07" + "d" * 300, BootDevice.DISK, "\n", "/" * 5000, "", float("nan")),),
+        iso="\u202e\x00" + "i" * 5000,
     )
 
 

@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from panel.engines.fake.behaviour import Behaviour
-from panel.engines.types import NicMode, PowerState, VmEvent
+from panel.engines.types import BootDevice, NicMode, PowerState, VmEvent
 
 GIB = 1024**3
 SEED_BYTES = 374 * 1024
@@ -64,7 +65,9 @@ class FakeVm:
     ignores_shutdown: bool = False
     managed: bool = True
     passwords: dict[str, str] = field(default_factory=dict, repr=False)
-    pending: dict[str, int] = field(default_factory=dict)
+    pending: dict[str, Any] = field(default_factory=dict)
+    iso: str | None = ""  # what is in its CD drive; None without a drive
+    boot: list[str] = field(default_factory=lambda: [BootDevice.DISK, BootDevice.CDROM])
     ran_seconds: float = 0.0
     running_since: float | None = None
 
@@ -157,6 +160,13 @@ class FakeWorld:
         """What was made, or is used, for ``ref``."""
         return [disk for disk in self.disks.values() if disk.owner == ref]
 
+    def disks_by_owner(self) -> dict[str, list[FakeDisk]]:
+        """All disks, by the VM that they are of."""
+        found: dict[str, list[FakeDisk]] = {}
+        for disk in self.disks.values():
+            found.setdefault(disk.owner, []).append(disk)
+        return found
+
     def orphans(self) -> list[FakeDisk]:
         """Disks of no VM, not counting those of a VM that is being made right now."""
         alive = set(self.vms) | set(self.making.values())
@@ -174,7 +184,8 @@ class FakeWorld:
         vm = FakeVm(ref, name, f"Machine {name}", 1 + number % 4, 1024 * (1 + number % 4), 20, managed=False)
         mac = "52:54:01" + "".join(f":{byte:02x}" for byte in number.to_bytes(3, "big"))
         vm.nics.append(FakeNic("eth0", mac, NicMode.NAT, "fake-nat"))
-        vm.image, vm.agent = "Debian 12", True
+        vm.image, vm.agent, vm.iso = "Debian 12", True, None
+        vm.boot = [BootDevice.DISK]
         vm.enter(state, self.clock())
         self.vms[ref] = vm
         self.disks[f"/fake/foreign/{name}.qcow2"] = FakeDisk(

@@ -36,6 +36,7 @@ class Lane(Enum):
     QUICK = (1, 4)  # answered from libvirt's memory
     SLOW = (2, 8)  # copies, starts
     AGENT = (3, 3)  # waits for a guest
+    SCREEN = (4, 2)  # pictures of screens, which may wait for other work on the VM
 
 
 class Link:

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 
 from panel.engines.libvirt.xmltree import METADATA_NS, Element, check_title, clean, node, parse, serialize
-from panel.engines.types import NicMode, NicSpec, VmSpec
+from panel.engines.types import BootDevice, NicMode, NicSpec, VmSpec
 from panel.errors import InvalidInput
 
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
@@ -40,6 +40,7 @@ class DomainNic:
     kind: str
     network: str
     port: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ class DomainDisk:
     device: str
     source: str
     by_pool: bool = False
+    bus: str = ""
+    format: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,8 @@ class DomainConfig:
     graphics: tuple[tuple[str, str], ...]
     agent_channel: bool
     agent_connected: bool
+    boot: tuple[BootDevice, ...] = ()
+    iso: str | None = None  # the path in the CD drive, empty when nothing is in it; None without a drive
 
     @property
     def system_disk(self) -> DomainDisk | None:
@@ -98,10 +103,7 @@ def domain_xml(spec: VmSpec, place: Placement) -> str:
     node(root, "memory", str(spec.memory_mib), unit="MiB")
     node(root, "currentMemory", str(spec.memory_mib), unit="MiB")
     node(root, "vcpu", str(cpu_ceiling(spec.cpu_count)), placement="static", current=str(spec.cpu_count))
-    boot = node(root, "os")
-    node(boot, "type", "hvm", arch="x86_64", machine="pc")
-    node(boot, "boot", dev="hd")
-    node(boot, "boot", dev="cdrom")
+    node(node(root, "os"), "type", "hvm", arch="x86_64", machine="pc")
     features = node(root, "features")
     node(features, "acpi")
     node(features, "apic")
@@ -133,11 +135,17 @@ def _storage(devices: Element, place: Placement) -> None:
     node(disk, "driver", name="qemu", type_="qcow2", discard="unmap")
     node(disk, "source", file=place.disk_path)
     node(disk, "target", dev="vda", bus="virtio")
+    node(disk, "boot", order="1")
     seed = node(devices, "disk", type_="file", device="cdrom")
     node(seed, "driver", name="qemu", type_="raw")
     node(seed, "source", file=place.seed_path)
     node(seed, "target", dev="hda", bus="ide")
     node(seed, "readonly")
+    drive = node(devices, "disk", type_="file", device="cdrom")  # for ISO files: IDE takes no drive later
+    node(drive, "driver", name="qemu", type_="raw")
+    node(drive, "target", dev="hdb", bus="ide")
+    node(drive, "readonly")
+    node(drive, "boot", order="2")
 
 
 def tap_name(mac: str) -> str:
@@ -211,7 +219,31 @@ def read_domain(xml: str) -> DomainConfig:
         graphics=tuple(_graphics(item) for item in root.findall("devices/graphics")),
         agent_channel=agent is not None,
         agent_connected=agent is not None and agent.get("state") == "connected",
+        boot=boot_order(root),
+        iso=_disk(drive).source if (drive := iso_element(root)) is not None else None,
     )
+
+
+def iso_element(root: Element) -> Element | None:
+    """The CD drive for ISO files: the first one that does not hold what the panel made for the first boot."""
+    made = {item.text for item in root.iterfind(f"metadata/{{{METADATA_NS}}}vm/{{{METADATA_NS}}}volume")}
+    drives = (disk for disk in root.findall("devices/disk") if disk.get("device") == "cdrom")
+    return next((drive for drive in drives if _disk(drive).source not in made), None)
+
+
+def boot_order(root: Element) -> tuple[BootDevice, ...]:
+    """What the domain starts from: by the numbers of its devices, or else by the words of ``<os>``."""
+    words = {"hd": BootDevice.DISK, "cdrom": BootDevice.CDROM, "network": BootDevice.NETWORK}
+    said = [words[word] for item in root.findall("os/boot") if (word := item.get("dev", "")) in words]
+    numbered: list[tuple[int, BootDevice]] = []
+    for item in root.findall("devices/*[boot]"):
+        boot = item.find("boot")
+        kind = BootDevice.NETWORK if item.tag == "interface" else BootDevice.DISK
+        if item.get("device") == "cdrom":
+            kind = BootDevice.CDROM
+        if item.tag in {"disk", "interface"} and boot is not None and boot.get("order", "").isdigit():
+            numbered.append((int(boot.get("order", "")), kind))
+    return tuple(dict.fromkeys([kind for _number, kind in sorted(numbered)] or said))
 
 
 def _kib(root: Element) -> int:
@@ -225,7 +257,9 @@ def _nic(item: Element, index: int, names: dict[str, str]) -> DomainNic:
     network = (source.get("network") or source.get("bridge") or source.get("dev") or "") if source is not None else ""
     target = item.find("target")
     port = target.get("dev", "") if target is not None else ""
-    return DomainNic(names.get(mac) or f"eth{index}", mac, item.get("type", ""), network, port)
+    model = item.find("model")
+    card = model.get("type", "") if model is not None else ""
+    return DomainNic(names.get(mac) or f"eth{index}", mac, item.get("type", ""), network, port, card)
 
 
 def _disk(item: Element) -> DomainDisk:
@@ -240,6 +274,8 @@ def _disk(item: Element) -> DomainDisk:
         device=item.get("device", "disk"),
         source=path,
         by_pool=by_pool,
+        bus=target.get("bus", "") if target is not None else "",
+        format=driver.get("type", "") if (driver := item.find("driver")) is not None else "",
     )
 
 

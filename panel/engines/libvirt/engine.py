@@ -11,7 +11,7 @@ import libvirt
 
 from panel.engines.base import Engine
 from panel.engines.capabilities import Capabilities
-from panel.engines.libvirt import console, host, power, remove, reservations, storage, update
+from panel.engines.libvirt import console, hardware, host, power, remove, reservations, screen, storage, update
 from panel.engines.libvirt.client import Client, Lane
 from panel.engines.libvirt.create import Creation, Site, disk_name, is_name, is_ref, seed_name
 from panel.engines.libvirt.domain import read_domain
@@ -31,6 +31,7 @@ from panel.engines.types import (
     HostInfo,
     HostStatus,
     Image,
+    Iso,
     Leftover,
     NetworkInfo,
     PowerAction,
@@ -94,6 +95,9 @@ class LibvirtEngine(Engine):
         scan=True,
         images=True,
         networks=True,
+        iso=True,
+        boot_order=True,
+        screenshot=True,
         events=True,
     )
     fields: ClassVar[tuple[HostField, ...]] = FIELDS
@@ -178,7 +182,7 @@ class LibvirtEngine(Engine):
 
     async def update(self, ref: str, change: VmChange, report: Reporter) -> ChangeOutcome:
         try:
-            return await update.apply(self.client, ref, change, report)
+            return await update.apply(self.client, self.site, ref, change, report)
         finally:
             self._looker.forget(ref)
 
@@ -219,6 +223,17 @@ class LibvirtEngine(Engine):
             return list_images(conn, storage.open_pool(conn, site.images_path, site.local))
 
         return await self.client.call(work, seconds=LIST_SECONDS, lane=Lane.SLOW)
+
+    async def list_isos(self) -> list[Iso]:
+        site = self.site
+
+        def work(conn: Any) -> list[Iso]:
+            return hardware.list_isos(storage.open_pool(conn, site.images_path, site.local))
+
+        return await self.client.call(work, seconds=LIST_SECONDS, lane=Lane.SLOW)
+
+    async def screenshot(self, ref: str, width: int) -> bytes:
+        return await screen.picture(self.client, ref, width)
 
     @property
     def images_folder(self) -> Path | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import posixpath
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from panel.engines.libvirt.client import Client, Lane
 from panel.engines.libvirt.domain import DomainConfig, DomainNic, read_domain
 from panel.engines.libvirt.networks import leases
 from panel.engines.libvirt.storage import GIB
-from panel.engines.types import NicMode, NicObservation, PowerState, VmObservation
+from panel.engines.types import BootDevice, DiskObservation, NicMode, NicObservation, PowerState, VmObservation
 from panel.errors import PanelError
 
 STATS = (
@@ -60,7 +61,7 @@ class Known:
     config: DomainConfig
     state: int
     read_at: float
-    disk_gib: float | None = None
+    sizes: dict[str, float] = field(default_factory=dict)  # GiB of its disks, by target, while it is off
 
 
 @dataclass(slots=True)
@@ -203,10 +204,12 @@ def _all_stats(conn: Any, domains: list[Any] | None) -> list[tuple[Any, Stats]]:
 
 def _read(domain: Any, state: int) -> Known:
     entry = Known(read_domain(domain.XMLDesc(0)), state, time.monotonic())
-    disk = entry.config.system_disk
-    if disk is not None and power_state(state) not in _ON:  # of one that runs, the numbers have it
+    if power_state(state) in _ON:  # the numbers have it
+        return entry
+    for disk in entry.config.disks:
         with contextlib.suppress(libvirt.libvirtError):
-            entry.disk_gib = domain.blockInfo(disk.target)[0] / GIB
+            if disk.device == "disk" and disk.source:
+                entry.sizes[disk.target] = round(domain.blockInfo(disk.target)[0] / GIB, 3)
     return entry
 
 
@@ -266,6 +269,26 @@ def observation(
         net_tx_bytes=_total(stats, "net", "tx.bytes") if on else None,
         agent=_agent_answers(config, agent) if state is PowerState.RUNNING else None,
         managed=bool(config and config.managed),
+        disks=_disks(stats, entry) if entry else (),
+        boot=config.boot if config else (),
+        iso=posixpath.basename(config.iso) if config and config.iso is not None else None,
+    )
+
+
+def _disks(stats: Stats, entry: Known) -> tuple[DiskObservation, ...]:
+    """Its disks and CD drives, in the order of the definition."""
+    return tuple(
+        DiskObservation(
+            name=disk.target,
+            kind=BootDevice.CDROM if disk.device == "cdrom" else BootDevice.DISK,
+            bus=disk.bus,
+            source=disk.source,
+            format=disk.format if disk.source else "",
+            size_gib=_size_gib(stats, entry, disk.target) if disk.source else None,
+            ours=disk.source in entry.config.volumes,
+        )
+        for disk in entry.config.disks
+        if disk.device in {"disk", "cdrom"}
     )
 
 
@@ -288,7 +311,7 @@ def _nic(
     elif nic.kind == "network" and nic.network == network_nat:
         mode = NicMode.NAT
     addresses = told.get(nic.mac) or leased.get(nic.mac) or ()
-    return NicObservation(nic.name, nic.mac, mode, nic.network, addresses, nic.port if on else "")
+    return NicObservation(nic.name, nic.mac, mode, nic.network, addresses, nic.port if on else "", nic.model)
 
 
 def _memory_used(stats: Stats) -> int | None:
@@ -311,8 +334,12 @@ def _disk_gib(stats: Stats, entry: Known | None) -> float | None:
     disk = entry.config.system_disk if entry else None
     if entry is None or disk is None:
         return None
+    return _size_gib(stats, entry, disk.target)
+
+
+def _size_gib(stats: Stats, entry: Known, target: str) -> float | None:
     for number in range(stats.get("block.count", 0)):
         capacity = stats.get(f"block.{number}.capacity")
-        if stats.get(f"block.{number}.name") == disk.target and capacity:
+        if stats.get(f"block.{number}.name") == target and capacity:
             return float(round(capacity / GIB, 3))
-    return round(entry.disk_gib, 3) if entry.disk_gib else None
+    return entry.sizes.get(target)

@@ -10,9 +10,9 @@ from typing import Any
 
 import libvirt
 
-from panel.engines.libvirt import storage
+from panel.engines.libvirt import hardware, storage
 from panel.engines.libvirt.client import Client, Lane
-from panel.engines.libvirt.create import check_sizes
+from panel.engines.libvirt.create import Site, check_sizes
 from panel.engines.libvirt.domain import cpu_ceiling, read_domain
 from panel.engines.libvirt.failures import is_code
 from panel.engines.libvirt.xmltree import check_title
@@ -20,6 +20,7 @@ from panel.engines.types import ChangeOutcome, Reporter, VmChange
 from panel.errors import Conflict, InvalidInput
 
 RESIZE_SECONDS = 120.0
+ISO_SECONDS = 60.0
 BALLOON_WAIT_SECONDS = 10.0
 _LIVE, _CONFIG = libvirt.VIR_DOMAIN_AFFECT_LIVE, libvirt.VIR_DOMAIN_AFFECT_CONFIG
 
@@ -34,12 +35,13 @@ _NOT_LIVE = (
 )
 
 
-async def apply(client: Client, ref: str, change: VmChange, report: Reporter) -> ChangeOutcome:
+async def apply(client: Client, site: Site, ref: str, change: VmChange, report: Reporter) -> ChangeOutcome:
     """Do ``change``, the disk first: it is the one that is refused. Of a stopped VM everything holds at once."""
     live: list[str] = []
     later: list[str] = []
     check_sizes(change.cpu_count, change.memory_mib, change.disk_gib)
     title = None if change.title is None else check_title(change.title)
+    iso = await client.call(lambda conn: _check_hardware(conn, site, ref, change), lane=Lane.SLOW, seconds=ISO_SECONDS)
     if change.disk_gib is not None:
         size = change.disk_gib
         await report.step("Growing the disk to {size} GiB", size=size)
@@ -58,9 +60,39 @@ async def apply(client: Client, ref: str, change: VmChange, report: Reporter) ->
         await report.step("Setting {memory} MiB of memory", memory=change.memory_mib)
         done = await _memory(client, ref, change.memory_mib)
         (live if done else later).append("memory_mib")
+    hard = await _hardware(client, ref, change, iso, report)
+    live += [name for name, done in hard.items() if done]
+    later += [name for name, done in hard.items() if not done]
     if later:
         await report.warn("Some of it takes effect when the VM is stopped and started again.")
     return ChangeOutcome(tuple(live), tuple(later))
+
+
+def _check_hardware(conn: Any, site: Site, ref: str, change: VmChange) -> str:
+    """The path of the ISO that is wanted, or empty; refuse what cannot be before anything is changed."""
+    if change.boot is not None:
+        hardware.check_boot(read_domain(conn.lookupByUUIDString(ref).XMLDesc(0)), change.boot)
+    if not change.iso:
+        return ""
+    return hardware.find_iso(storage.open_pool(conn, site.images_path, site.local), change.iso)
+
+
+async def _hardware(client: Client, ref: str, change: VmChange, iso: str, report: Reporter) -> dict[str, bool]:
+    """The CD drive and the boot order; whether each holds already."""
+    done: dict[str, bool] = {}
+    if change.iso is not None:
+        if change.iso:
+            await report.step("Inserting {iso} into the CD drive", iso=change.iso)
+        else:
+            await report.step("Ejecting the CD")
+        done["iso"] = await client.domain(
+            ref, lambda dom: hardware.set_iso(dom, iso), seconds=ISO_SECONDS, lane=Lane.SLOW, settle=True
+        )
+    if change.boot is not None:
+        order = change.boot
+        await report.step("Setting the boot order")
+        done["boot"] = await client.domain(ref, lambda dom: hardware.set_boot(dom, order), settle=True)
+    return done
 
 
 def grow(domain: Any, size_gib: int) -> None:

@@ -29,6 +29,9 @@
     (name === "disabled" && node.hasAttribute("data-pending")) ||
     name === "data-pending";
 
+  // What renews itself (data-own) is left alone by updates of what is around it.
+  const keepsItself = (node, fresh) => Boolean(node.hasAttribute?.("data-own")) && node.id === fresh.id;
+
   // Our own extension and not idiomorph's: that one calls Function() and treats every unknown style as inline,
   // which breaks hx-swap-oob="beforeend:...".
   htmx.defineExtension("morph", {
@@ -39,7 +42,10 @@
       return Idiomorph.morph(target, fragment.children, {
         morphStyle: style === "morph:innerHTML" ? "innerHTML" : "outerHTML",
         ignoreActiveValue: true,
-        callbacks: { beforeAttributeUpdated: (name, node) => !readersOwn(name, node) },
+        callbacks: {
+          beforeNodeMorphed: (node, fresh) => !keepsItself(node, fresh),
+          beforeAttributeUpdated: (name, node) => !readersOwn(name, node),
+        },
       });
     },
   });
@@ -110,7 +116,8 @@
     toast({ level: "error", text: errorText(xhr) || `${words().failed} (${xhr.status})` });
   });
   for (const name of ["htmx:sendError", "htmx:timeout"]) {
-    document.addEventListener(name, () => toast({ level: "error", text: words().unreachable }));
+    document.addEventListener(name, ({ detail: { elt } }) =>
+      elt?.hasAttribute("data-look") || toast({ level: "error", text: words().unreachable })); // those ask again anyway
   }
 
   // ---- "are you sure", naming the thing ----------------------------------------------------------------------------
@@ -234,6 +241,21 @@
   htmx.onLoad((root) => relativeTimes(root.parentElement ?? root));
   setInterval(() => document.hidden || relativeTimes(document), 5000);
   document.addEventListener("visibilitychange", () => document.hidden || relativeTimes(document));
+
+  // ---- what asks again from time to time, while somebody can see it: <div data-look hx-get hx-trigger="panel:look"> ------
+  function look(root) {
+    if (!document.hidden) root.querySelectorAll("[data-look]").forEach((part) => htmx.trigger(part, "panel:look"));
+  }
+  setInterval(look, 10000, document);
+  document.addEventListener("visibilitychange", () => look(document));
+  const looked = new WeakSet();
+  htmx.onLoad((root) => {
+    const parts = [root, ...root.querySelectorAll("[data-look]")];
+    for (const part of parts.filter((part) => part.hasAttribute("data-look") && !looked.has(part))) {
+      looked.add(part);
+      if (!document.hidden) htmx.trigger(part, "panel:look");
+    }
+  });
 
   // ---- the stream of live changes: one, none while the tab is hidden; and whether it is there -----------------------
   const model = $("#live")?.cloneNode();

@@ -42,7 +42,7 @@ def test_no_title_becomes_markup(title: str) -> None:
         return
     root = parse(domain_xml(replace(SPEC, title=title), PLACE))
     assert (root.findtext("title") or "") == title
-    assert len(root.findall("devices/disk")) == 2
+    assert len(root.findall("devices/disk")) == 3
     assert root.findtext("name") == "vm-1"
 
 
