@@ -88,6 +88,11 @@ def broken(page: Page, where: str) -> list[str]:
 def go(page: Page, path: str) -> None:
     """Open a page at its whole height: what sticks to the window's foot lies over nothing then."""
     page.goto(path)
+    at_whole_height(page)
+
+
+def at_whole_height(page: Page) -> None:
+    """A window as high as the page."""
     width, height = page.evaluate("[window.innerWidth, document.documentElement.scrollHeight]")
     page.set_viewport_size({"width": width, "height": max(height, 900)})
 
@@ -140,6 +145,43 @@ def test_what_opens_breaks_none_either(chromium: Browser, furnished: tuple[Panel
     page.click("#confirm-dialog button[value=ok]")
     page.locator(".toast-item").wait_for()
     problems += broken(page, "toast")
+    context.close()
+    assert not problems, "\n".join(problems)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_list_as_it_is_kept(chromium: Browser, furnished: tuple[PanelProcess, str], way: str) -> None:
+    """Tags, a saved filter, every column, the menu of columns, and the form of tags with a mistake in it."""
+    panel, _task = furnished
+    context = reader(chromium, panel, way)
+    page = context.new_page()
+    page.goto("/login")
+    log_in(page, panel)
+    problems: list[str] = []
+    for tags in ("prod, web, shop-frontend, rack-7, eu", "-wrong"):
+        go(page, VM)
+        page.click("#labels summary")
+        page.fill("#tags", tags)
+        page.fill("#notes", "Ask Li.")
+        page.click("#labels button[type=submit]")
+        page.locator("#tags-error" if tags == "-wrong" else "#labels .tag >> nth=0").wait_for()
+        at_whole_height(page)
+        problems += broken(page, f"labels {tags}")
+    go(page, "/vms?tag=prod")
+    problems += broken(page, "/vms?tag=prod")
+    page.fill("#filter-name", "Production")
+    page.click(".chip-save button")
+    page.locator(".chip [aria-current]").wait_for()
+    problems += broken(page, "saved")
+    go(page, "/vms?columns=state.host.engine.addresses.image.cpu.history.memory.disk.tags.created")
+    page.locator("#vm-rows .spark").first.wait_for()
+    problems += broken(page, "all columns")
+    page.click('[popovertarget="vms-look"]')
+    page.locator("#vms-look:popover-open").wait_for()
+    problems += broken(page, "columns")
+    page.keyboard.press("Escape")
+    page.click(".chip button")
+    page.locator(".chip").wait_for(state="detached")
     context.close()
     assert not problems, "\n".join(problems)
 

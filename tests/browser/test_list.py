@@ -142,6 +142,8 @@ def test_columns_are_chosen(fake_panel: PanelProcess, login: Login, viewport: di
     assert page.locator("#vm-rows > tr").count() >= 30
     expect(page.locator("#live-state")).to_have_attribute("data-state", "live")
     assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+    page.goto("/vms?columns=state.host.engine.addresses.image.cpu.history.memory.disk.tags.created")
+    assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"], "the table scrolls, not the page"
     page.get_by_role("button", name="Columns and rows").click()
     menu.get_by_role("button", name="As at first").click()
     expect(page.locator("#vm-rows .cell-addresses").first).to_be_visible()
