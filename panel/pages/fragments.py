@@ -31,6 +31,7 @@ VM = "partials/vms/vm.html"
 HARDWARE = "partials/vms/hardware.html"
 NETWORK = "partials/vms/network.html"
 DOMAINS = "partials/vms/domains.html"
+SCREEN = "partials/vms/screen.html"
 PUBLISHED = "partials/vms/published.html"
 HOSTS = "partials/hosts/row.html"
 HOST = "partials/hosts/host.html"
@@ -104,7 +105,7 @@ class Fragments:
             elif self._topics.hardware:
                 made.append(self._partial(HARDWARE, "vm_hardware", row.vm, hardware_facts(row.vm), True))
             elif self._topics.console:
-                made.append(self._partial(VM, "vm_console", row, True))
+                made.append(self._partial(SCREEN, "vm_console", row, True))
             else:
                 made.append(self._partial(VM, "vm_overview", row, True))
                 made.append(self._partial(PUBLISHED, "vm_published", row.vm, await published_of(row.vm), True))

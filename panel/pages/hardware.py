@@ -58,9 +58,9 @@ def hardware_facts(vm: Vm) -> list[Fact]:
 
 def _shown(name: str, value: Any) -> str:
     if name == "memory_mib":
-        return mib(value)
+        return str(mib(value))
     if name == "disk_gib":
-        return gib(value)
+        return str(gib(value))
     if name == "iso":
         return gettext(_("no drive")) if value is None else value or gettext(_("empty"))
     if name == "boot":

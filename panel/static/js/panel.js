@@ -289,6 +289,8 @@
     });
   }
 
+  $(".tabs [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" }); // on a phone they do not all fit
+
   // ---- menus and keys ---------------------------------------------------------------------------------------------
   // Popovers work alone; where CSS cannot anchor them to their button yet, put them there.
   if (!CSS.supports("position-area", "bottom")) {
