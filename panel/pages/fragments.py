@@ -34,6 +34,7 @@ HARDWARE = "partials/vms/hardware.html"
 NETWORK = "partials/vms/network.html"
 DOMAINS = "partials/vms/domains.html"
 LABELS = "partials/vms/labels.html"
+SCREEN = "partials/vms/screen.html"
 PUBLISHED = "partials/vms/published.html"
 HOSTS = "partials/hosts/row.html"
 HOST = "partials/hosts/host.html"
@@ -142,7 +143,7 @@ class Fragments:
             elif self._topics.hardware:
                 made.append(self._partial(HARDWARE, "vm_hardware", row.vm, hardware_facts(row.vm), True))
             elif self._topics.console:
-                made.append(self._partial(VM, "vm_console", row, True))
+                made.append(self._partial(SCREEN, "vm_console", row, True))
             else:
                 made.append(self._partial(VM, "vm_overview", row, True))
                 made.append(self._partial(LABELS, "vm_labels_shown", row, True))

@@ -37,6 +37,7 @@ _NOT_LIVE = (
 
 async def apply(client: Client, site: Site, ref: str, change: VmChange, report: Reporter) -> ChangeOutcome:
     """Do ``change``, the disk first: it is the one that is refused. Of a stopped VM everything holds at once."""
+    client.check_ref(ref)
     live: list[str] = []
     later: list[str] = []
     check_sizes(change.cpu_count, change.memory_mib, change.disk_gib)

@@ -333,6 +333,7 @@
   document.addEventListener("htmx:afterRequest", ({ detail: { elt } }) => {
     if (elt.matches(".side-size")) $(`button:not([value="${document.documentElement.dataset.side}"])`, elt).focus({ preventScroll: true });
   });
+  $(".tabs [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" }); // on a phone they do not all fit
 
   // ---- menus and keys ---------------------------------------------------------------------------------------------
   // Popovers work alone; where CSS cannot anchor them to their button yet, put them there.
