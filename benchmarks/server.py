@@ -33,10 +33,11 @@ class Clock:
         self._ticker: asyncio.Task[None] | None = None
         self._reset()
 
-    def _reset(self) -> None:
+    def _reset(self, written: int = 0) -> None:
         self._began, self._cpu = time.perf_counter(), time.process_time()
         self._rounds: dict[int, int] = {}
         self._gap_cpu = self._gap_wall = 0.0
+        self._written = written
 
     def _round(self, host_id: int) -> None:
         self._rounds[host_id] = self._rounds.get(host_id, 0) + 1
@@ -50,20 +51,23 @@ class Clock:
             self._gap_cpu = max(self._gap_cpu, then_cpu - cpu)
             wall, cpu = then_wall, then_cpu
 
-    async def _tell(self) -> bytes:
+    async def _tell(self, *, reset: bool) -> bytes:
         changes = await connections.get("default").execute_query_dict("SELECT total_changes() AS n")
         status = Path("/proc/self/status").read_text(encoding="utf-8")
         resident = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-        return orjson.dumps({
+        told = orjson.dumps({
             "seconds": time.perf_counter() - self._began,
             "cpu": time.process_time() - self._cpu,
             "rounds": sum(self._rounds.values()),
             "hosts": len(self._rounds),
             "gap_cpu_ms": 1000 * self._gap_cpu,
             "gap_wall_ms": 1000 * self._gap_wall,
-            "rows_written": changes[0]["n"],
+            "rows_written": changes[0]["n"] - self._written,
             "resident_mib": int(resident.split()[1]) / 1024,
         })  # fmt: skip
+        if reset:
+            self._reset(changes[0]["n"])
+        return told
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if self._ticker is None:
@@ -71,9 +75,7 @@ class Clock:
         if scope["type"] != "http":
             return await self._inner(scope, receive, send)
         if scope["path"] == "/_bench":
-            body = await self._tell()
-            if b"reset" in scope["query_string"]:
-                self._reset()
+            body = await self._tell(reset=scope["query_string"] == b"reset")
             await send({"type": "http.response.start", "status": 200, "headers": []})
             return await send({"type": "http.response.body", "body": body})
         wall, cpu = time.perf_counter(), time.process_time()

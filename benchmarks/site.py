@@ -70,7 +70,9 @@ class Site:
 
     def start(self) -> float:
         """Start it; seconds until the first answer."""
-        command = [sys.executable, "-m", "benchmarks.server"] if self._clock else [sys.executable, "-m", "panel", "serve"]
+        command = (
+            [sys.executable, "-m", "benchmarks.server"] if self._clock else [sys.executable, "-m", "panel", "serve"]
+        )
         began = time.perf_counter()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
