@@ -17,6 +17,7 @@ from typing import Any
 from tests.process import free_port
 
 START_SECONDS = 120.0
+IDLE = 60.0
 Seed = list[tuple[str, int, dict[str, str]]]
 
 
@@ -50,6 +51,7 @@ class Site:
         }
         self._process: subprocess.Popen[bytes] | None = None
         self.log = Path(self._folder.name) / "panel.log"
+        self._asked = time.monotonic()
         self.token = self._seed(hosts)
         self.cookie = ""
 
@@ -86,6 +88,7 @@ class Site:
                 time.sleep(0.01)
             else:
                 took = time.perf_counter() - began
+                self._cpu_at_start = self._cpu()
                 self._log_in()
                 return took
         self.stop()
@@ -98,6 +101,33 @@ class Site:
             self._process.wait(timeout=30)
         self._process = None
 
+    def restart(self) -> tuple[float, float]:
+        """End it, start it again: seconds until the first answer, and CPU seconds until then."""
+        self.stop()
+        wall = self.start()
+        assert self._process is not None
+        return wall, self._cpu_at_start
+
+    def resident(self) -> float:
+        """MiB of memory."""
+        assert self._process is not None
+        text = Path(f"/proc/{self._process.pid}/status").read_text(encoding="utf-8")
+        return int(text.split("VmRSS:")[1].split()[0]) / 1024
+
+    def _cpu(self) -> float:
+        """CPU seconds that the process has used."""
+        assert self._process is not None
+        stat = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+
+    def until_seen(self, host: str, seconds: float = 60) -> None:
+        """Wait until a host was looked at."""
+        deadline = time.perf_counter() + seconds
+        while not json.loads(self.api("GET", f"/api/server/status/{host}").body)["data"]["seen_at"]:
+            if time.perf_counter() > deadline:
+                raise RuntimeError(f"{host} was not looked at within {seconds:g} s.")
+            time.sleep(0.1)
+
     def _log_in(self) -> None:
         answer = self.ask("POST", "/login", json.dumps({"token": self.token}), {"Content-Type": "application/json"})
         found = re.search(r"openidcs_session=([^;]+)", answer.headers["set-cookie"])
@@ -107,8 +137,11 @@ class Site:
     def ask(self, method: str, path: str, body: str | None = None, headers: dict[str, str] | None = None) -> Answer:
         """One request."""
         began = time.perf_counter()
+        if time.monotonic() - self._asked > IDLE:  # the server ends a connection that idles for 75 s
+            self._connection.close()
         self._connection.request(method, path, body, headers or {})
         response = self._connection.getresponse()
+        self._asked = time.monotonic()
         content = response.read()
         seen = 1000 * (time.perf_counter() - began)
         told = {name.lower(): value for name, value in response.getheaders()}

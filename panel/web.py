@@ -251,7 +251,14 @@ def make_environment() -> Environment:
         i18n.gettext, i18n.ngettext, newstyle=True
     )
     environment.globals.update(
-        asset=asset, icon_of=icon, url=url, version=__version__, languages=i18n.LANGUAGES, themes=THEMES, now=_now, tr=_translate
+        asset=asset,
+        icon_of=icon,
+        url=url,
+        version=__version__,
+        languages=i18n.LANGUAGES,
+        themes=THEMES,
+        now=_now,
+        tr=_translate,
     )
     return environment
 

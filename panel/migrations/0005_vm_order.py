@@ -2,14 +2,15 @@ from tortoise import migrations
 from tortoise.migrations import operations as ops
 from tortoise.indexes import Index
 
+
 class Migration(migrations.Migration):
-    dependencies = [('models', '0004_metrics')]
+    dependencies = [("models", "0004_metrics")]
 
     initial = False
 
     operations = [
         ops.AddIndex(
-            model_name='Vm',
-            index=Index(fields=['title', 'name']),
+            model_name="Vm",
+            index=Index(fields=["title", "name"]),
         ),
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -23,6 +23,9 @@ STORED = (
 NEWS = tuple(name for name in STORED if name not in {"seen_at", "state_since"})  # what a change of is worth telling
 READ = ("id", "ref", "pending", *NEWS)
 NIC = ("mode", "network", "addresses", "port")  # what is seen of an interface, beside its MAC
+AT_ONCE = (
+    2  # rounds that read and write the database at the same time: a request waits for these few, not for all hosts
+)
 SLICE = 100  # VMs that are gone through at once: the loop is free between two slices
 COUNTERS = {
     "disk_read": "disk_read_bytes",
@@ -78,6 +81,7 @@ class Observations:
         self._events = events
         self._samples: dict[int, _Sample] = {}
         self._touched: dict[int, float] = {}
+        self._slots = asyncio.Semaphore(AT_ONCE)
         self._rewired: set[int] = set()  # VMs whose interfaces changed in a round that is not yet stored
         self.rewired: Callable[[int], None] = lambda _host_id: None  # told of a host whose interfaces changed
         self.measured: Callable[[int, Sequence[Known]], None] = lambda _host_id, _vms: (
@@ -96,7 +100,10 @@ class Observations:
 
     async def apply_round(self, host: Host, seen: Iterable[VmObservation], began: float) -> None:
         """One round of a host. ``began``: ``time.monotonic()`` before the hypervisor was asked."""
-        by_ref = {item.ref: item for item in seen}
+        async with self._slots:
+            await self._apply_round(host, {item.ref: item for item in seen}, began)
+
+    async def _apply_round(self, host: Host, by_ref: Mapping[str, VmObservation], began: float) -> None:
         rows = await _known(host)
         changes: dict[int, dict[str, Any]] = {}
         measured: list[Known] = []
