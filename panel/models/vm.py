@@ -58,6 +58,7 @@ class Vm(Model):
     class Meta:
         table = "vm"
         unique_together = (("host", "name"), ("host", "ref"))
+        indexes = (("title", "name"),)  # how the list is sorted as it comes
         ordering = ("name",)
 
 

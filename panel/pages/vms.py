@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from quart import Response, request
@@ -39,6 +40,7 @@ SORTS = {
     "disk": ("disk_gib", "title", "id"),
     "created": ("created_at", "title", "id"),
 }
+PART_OF_MAC = re.compile(r"[0-9A-Fa-f:-]+")
 TABS = {
     "overview": _("Overview"),
     "console": _("Console"),
@@ -99,13 +101,11 @@ async def vms_page(actor: Actor) -> Response:
 async def _conditions(filters: dict[str, str]) -> list[Q]:
     conditions = []
     if text := filters["q"]:
-        macs = Nic.filter(mac__icontains=text.lower().replace("-", ":")).limit(200)
-        conditions.append(
-            Q(name__icontains=text)
-            | Q(title__icontains=text)
-            | Q(os_name__icontains=text)
-            | Q(id__in=await macs.values_list("vm_id", flat=True))
-        )
+        words = Q(name__icontains=text) | Q(title__icontains=text) | Q(os_name__icontains=text)
+        if PART_OF_MAC.fullmatch(text):
+            macs = Nic.filter(mac__icontains=text.lower().replace("-", ":")).limit(200)
+            words |= Q(id__in=await macs.values_list("vm_id", flat=True))
+        conditions.append(words)
     if filters["host"]:
         conditions.append(Q(host__name=filters["host"]))
     if filters["tag"]:

@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import ip_address
+from typing import Any
 
 from panel.engines.types import DiskObservation, NicObservation, VmObservation
 from panel.services.names import MAC
@@ -23,39 +24,43 @@ HIDDEN = frozenset({"Cc", "Cf", "Cs", "Cn"})  # control characters, and those th
 def cleaned(seen: VmObservation) -> VmObservation:
     """The same observation with texts that are one line, numbers that are possible, and addresses that are addresses."""
     disk, cpu, used = seen.disk_gib, seen.cpu_seconds, seen.memory_used_mib
-    return replace(
-        seen,
-        title=one_line(seen.title),
-        os_name=one_line(seen.os_name),
-        cpu_count=min(max(0, seen.cpu_count), LARGEST_INT),
-        memory_mib=min(max(0, seen.memory_mib), LARGEST_INT),
-        disk_gib=disk if disk is not None and 0 <= disk <= LARGEST_DISK_GIB else None,
-        nics=tuple(_nics(seen.nics)),
-        cpu_seconds=cpu if cpu is not None and math.isfinite(cpu) and cpu >= 0 else None,
-        memory_used_mib=used if used is not None and 0 <= used <= LARGEST_INT else None,
-        disk_read_bytes=_counter(seen.disk_read_bytes),
-        disk_write_bytes=_counter(seen.disk_write_bytes),
-        net_rx_bytes=_counter(seen.net_rx_bytes),
-        net_tx_bytes=_counter(seen.net_tx_bytes),
-        disks=tuple(_disk(disk) for disk in seen.disks[:MOST_DISKS]),
-        iso=one_line(seen.iso, 255) if seen.iso is not None else None,
-    )
+    good: dict[str, Any] = {
+        "title": one_line(seen.title),
+        "os_name": one_line(seen.os_name),
+        "cpu_count": min(max(0, seen.cpu_count), LARGEST_INT),
+        "memory_mib": min(max(0, seen.memory_mib), LARGEST_INT),
+        "disk_gib": disk if disk is not None and 0 <= disk <= LARGEST_DISK_GIB else None,
+        "nics": tuple(_nics(seen.nics)),
+        "cpu_seconds": cpu if cpu is not None and math.isfinite(cpu) and cpu >= 0 else None,
+        "memory_used_mib": used if used is not None and 0 <= used <= LARGEST_INT else None,
+        "disk_read_bytes": _counter(seen.disk_read_bytes),
+        "disk_write_bytes": _counter(seen.disk_write_bytes),
+        "net_rx_bytes": _counter(seen.net_rx_bytes),
+        "net_tx_bytes": _counter(seen.net_tx_bytes),
+        "disks": tuple(_disk(disk) for disk in seen.disks[:MOST_DISKS]),
+        "iso": one_line(seen.iso, 255) if seen.iso is not None else None,
+    }
+    wrong = {name: value for name, value in good.items() if value != getattr(seen, name)}
+    return replace(seen, **wrong) if wrong else seen
 
 
 def _disk(disk: DiskObservation) -> DiskObservation:
     size = disk.size_gib
-    return replace(
-        disk,
-        name=one_line(disk.name, 32),
-        bus=one_line(disk.bus, 16),
-        source=one_line(disk.source, 512),
-        format=one_line(disk.format, 16),
-        size_gib=round(size, 2) if size is not None and 0 <= size <= LARGEST_DISK_GIB else None,
-    )
+    good: dict[str, Any] = {
+        "name": one_line(disk.name, 32),
+        "bus": one_line(disk.bus, 16),
+        "source": one_line(disk.source, 512),
+        "format": one_line(disk.format, 16),
+        "size_gib": round(size, 2) if size is not None and 0 <= size <= LARGEST_DISK_GIB else None,
+    }
+    wrong = {name: value for name, value in good.items() if value != getattr(disk, name)}
+    return replace(disk, **wrong) if wrong else disk
 
 
 def one_line(text: str, most: int = 200) -> str:
     """A text for people: one line, without hidden characters, cut at ``most``."""
+    if text.isprintable() and "  " not in text:  # as nearly all are: nothing to look for, letter by letter
+        return text.strip()[:most]
     shown = "".join(" " if char.isspace() else char for char in text)
     shown = "".join(char for char in shown if unicodedata.category(char) not in HIDDEN)
     return re.sub(" +", " ", shown).strip()[:most]
@@ -69,14 +74,10 @@ def _nics(seen: Iterable[NicObservation]) -> list[NicObservation]:
         if MAC.fullmatch(mac) and mac not in known:
             port = nic.port if INTERFACE.fullmatch(nic.port) else ""
             addresses = tuple(text for text in nic.addresses if _is_address(text))
-            known[mac] = replace(
-                nic,
-                mac=mac,
-                network=one_line(nic.network, 64),
-                addresses=addresses,
-                port=port,
-                model=one_line(nic.model, 32),
-            )
+            network, model = one_line(nic.network, 64), one_line(nic.model, 32)
+            if (mac, network, addresses, port, model) != (nic.mac, nic.network, nic.addresses, nic.port, nic.model):
+                nic = replace(nic, mac=mac, network=network, addresses=addresses, port=port, model=model)  # noqa: PLW2901
+            known[mac] = nic
     return list(known.values())
 
 
