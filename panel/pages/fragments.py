@@ -67,7 +67,7 @@ class Fragments:
         keys += [("vm-row", vm_id) for vm_id in topics.vms & {*changed, *busy} | (topics.vms - there)]
         if topics.new_vms:
             made = Task.filter(kind="vm.create", vm_id__isnull=False, created_at__gte=since).order_by("created_at")
-            keys += [("vm-new", vm_id) for vm_id in await made.limit(MOST_NEW).values_list("vm_id", flat=True)]
+            keys += [("vm-new", task.vm_id) for task in await made.limit(MOST_NEW) if task.vm_id is not None]
         if topics.tasks:
             recent = Task.filter(Q(ended_at__gte=since) | Q(status__in=LIVING)).order_by("-created_at").limit(MOST_ROWS)
             keys += [("task-row", str(task_id)) for task_id in await recent.values_list("id", flat=True)]
