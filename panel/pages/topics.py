@@ -77,7 +77,8 @@ def parse_topics(text: str, since: str = "") -> Topics:
     flags: set[str] = set()
     rows: dict[str, frozenset[int]] = {}
     numbers: dict[str, int] = {}
-    task, columns = None, PLAIN
+    task = None
+    columns: tuple[str, ...] = PLAIN
     for word in text[:8000].split(","):
         name, _colon, value = word.partition(":")
         if not value:
