@@ -18,10 +18,26 @@ from panel.pages.usage import CHARTS, SPANS, Chart, Line, Usage
 from panel.security import Actor
 from panel.services.clock import now
 
-STATES = (
-    "running stopped suspended paused crashed missing unknown creating deleting online unreachable disabled queued success "
-    "failed cancelled cancelling unsettled"
-).split()
+STATES = [
+    "running",
+    "stopped",
+    "suspended",
+    "paused",
+    "crashed",
+    "missing",
+    "unknown",
+    "creating",
+    "deleting",
+    "online",
+    "unreachable",
+    "disabled",
+    "queued",
+    "success",
+    "failed",
+    "cancelled",
+    "cancelling",
+    "unsettled",
+]
 WORDS = {
     "title": "Components",
     "sub": "What every page is made of: macros/ui.html, macros/forms.html and the partials",

@@ -145,9 +145,9 @@ async def _vms(text: str) -> list[VmRow]:
     for word in text.split()[:8]:
         query = query.filter(Q(name__icontains=word) | Q(title__icontains=word) | Q(host__name__icontains=word))
     closeness = Case(
-        When(Q(name__iexact=text) | Q(title__iexact=text), then=0),
-        When(Q(name__istartswith=text) | Q(title__istartswith=text), then=1),
-        default=2,
+        When(Q(name__iexact=text) | Q(title__iexact=text), then="0"),
+        When(Q(name__istartswith=text) | Q(title__istartswith=text), then="1"),
+        default="2",
     )
     query = query.annotate(closeness=closeness).order_by("closeness", "title", "name", "id").limit(VMS_SHOWN)
     return await vm_rows(await query.prefetch_related("host", "nics"))
