@@ -42,7 +42,7 @@ async def found(browser: Browser, text: str) -> list[tuple[str, list[str]]]:
 def one(browser: Browser, label: str) -> str:
     """The markup of an option, with its form."""
     parts = re.findall(r"<form.*?</form>|<a class=.*?</a>|<div class=\"menu-item\".*?</div>", browser.html, re.S)
-    return next(part for part in parts if f">{label}<" in part)
+    return str(next(part for part in parts if f">{label}<" in part))
 
 
 async def test_nothing_is_typed_yet(browser: Browser, alpha: FakeWorld) -> None:
