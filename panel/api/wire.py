@@ -49,6 +49,7 @@ class ErrorData(BaseModel):
     """Which field of the request is at fault."""
 
     field: str
+    fingerprint: str = Field("", description="of a certificate that is not trusted: send it as this field to accept it")
 
 
 class ErrorEnvelope(BaseModel):
