@@ -91,13 +91,14 @@ class SshEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class HostInfo:
-    """What a connection test learns. ``warnings`` are things that work but that the operator should know."""
+    """What a connection test learns. ``warnings`` are things that work but that the operator should know; 0 CPUs or MiB, and
+    ``accelerated`` None, are not known."""
 
     version: str
     hostname: str
     cpu_count: int
     memory_mib: int
-    accelerated: bool
+    accelerated: bool | None
     warnings: tuple[Text, ...] = ()
 
 
@@ -269,7 +270,8 @@ class VmEvent:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A thing a VM can be made from. ``name`` is what ``os_name`` matches; ``key`` is the file or image id."""
+    """A thing a VM can be made from. ``name`` is what ``os_name`` matches; ``key`` is the file or image id; a size of 0 is not
+    known."""
 
     name: str
     key: str

@@ -108,9 +108,31 @@ async def _form_page(form: Form, hosts: list[Host], *, status: int = 200) -> Res
         form=form,
         hosts=[(row.name, row.name, _why_not(row)) for row in hosts],
         host=(await host_rows([host]))[0] if host else None,
-        images=[_image_option(image) for image in images] + [("", gettext(_("No image: an empty disk")))],
+        images=[_image_option(image) for image in images] + _blank_option(host),
+        image_help=_image_help(host, bool(images)),
         modes=[(str(mode), gettext(label)) for mode, label in NIC_MODES.items()],
         flashes=form.notices,
+    )
+
+
+def _blank_option(host: Host | None) -> list[tuple[str, str]]:
+    reason = capabilities(host.engine).why_not("blank") if host else None
+    return [] if reason else [("", gettext(_("No image: an empty disk")))]
+
+
+def _image_help(host: Host | None, any_image: bool) -> str | None:
+    able = capabilities(host.engine) if host else None
+    if not any_image:
+        blank = able is None or able.blank
+        return gettext(
+            _("This host has no images yet: the VM gets an empty disk.")
+            if blank
+            else _("This host has no images yet, and VMs are made from images only.")
+        )
+    return (
+        None
+        if able is None or able.disk_size
+        else gettext(_("The disk is the image's own: its size below has no effect."))
     )
 
 

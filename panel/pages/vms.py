@@ -125,6 +125,7 @@ async def vm_page_with(vm: Vm, tab: str, *, status: int = 200, **forms: Form) ->
         tasks=await vm_tasks(vm.id),
         usage=await usage_of_vm(vm) if tab == "overview" else None,
         reasons=_reasons(row),
+        sized=capabilities(vm.host.engine).disk_size,
         live_url=live_url(vm=vm.id, flags=("network",) if tab == "network" else ()),
         **(context | forms),
     )
@@ -191,7 +192,8 @@ async def vm_update(actor: Actor, host: str, vm: str) -> Response:
     row = await web.services().vms.get(host, vm)
     form = _update_form(row, await form_data())
     title, cpu, memory = form.text("vm_name", required=True), form.integer("cpu_num"), form.integer("ram_num")
-    disk = form.integer("hdd_num")
+    sized = capabilities(row.host.engine).disk_size
+    disk = form.integer("hdd_num") if sized else round(row.disk_gib)
     if not form.errors:
         change = VmChange(
             title=title if title != row.title else None,

@@ -26,7 +26,7 @@ from panel.services.gateways import GatewayService
 from panel.services.names import LONGEST, check_identifier, check_password, check_title, find_image
 from panel.services.observations import Observations
 from panel.services.observer import Observer
-from panel.services.specs import NicRequest, check_sizes, hostname, nic_specs, stored_spec
+from panel.services.specs import NicRequest, check_sizes, check_source, hostname, nic_specs, stored_spec
 from panel.services.tasks import TaskContext, TaskService, subject, vm_of
 from panel.services.whole import to_the_end, whole
 
@@ -107,6 +107,7 @@ class VmService:
         self._pool.of(host)
         check_identifier(request.name, "vm_uuid")
         check_sizes(request.cpu_count, request.memory_mib, request.disk_gib)
+        notes = (*request.notes, *check_source(host.engine, request.os_name))
         if request.password is not None:
             check_password(request.password, "os_pass")
         image = find_image(await HostImage.filter(host_id=host.id), request.os_name) if request.os_name else None
@@ -131,10 +132,10 @@ class VmService:
         )
         vm = await self._store(host, spec, request, image.name if image else "")
         try:
-            notes = await self._addresses.give_new(vm, {nic.name: (nic.ip4, nic.ip6) for nic in request.nics})
+            given = await self._addresses.give_new(vm, {nic.name: (nic.ip4, nic.ip6) for nic in request.nics})
             task = await self._tasks.submit(
                 actor, "vm.create", {"spec": asdict(spec)},
-                host=(host.id, host.name), vm=(vm.id, vm.name), notes=(*request.notes, *notes),
+                host=(host.id, host.name), vm=(vm.id, vm.name), notes=(*notes, *given),
             )  # fmt: skip
         except BaseException:
             await vm.delete()
@@ -154,7 +155,7 @@ class VmService:
                     user=spec.user,
                     cpu_count=spec.cpu_count,
                     memory_mib=spec.memory_mib,
-                    disk_gib=spec.disk_gib,
+                    disk_gib=spec.disk_gib if capabilities(host.engine).disk_size else 0,
                     limits=dict(request.limits),
                     creating=True,
                 )
@@ -242,7 +243,8 @@ class VmService:
             Conflict: another task has the VM.
         """
         actor.require(Permission.MANAGE)
-        capabilities(vm.host.engine).require("update")
+        for needed in ("update",) if change.disk_gib is None else ("update", "disk_size"):
+            capabilities(vm.host.engine).require(needed)
         self._check_here(vm)
         if change.title is not None and not check_title(change.title, "vm_name"):
             raise InvalidInput(_("{field} must not be empty."), field="vm_name")

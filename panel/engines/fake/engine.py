@@ -73,6 +73,11 @@ class FakeEngine(Engine):
         images=True,
         networks=True,
         events=True,
+        blank=True,
+        disk_size=True,
+        counters=True,
+        host_load=True,
+        leftovers=True,
     )
     fields: ClassVar[tuple[HostField, ...]] = (
         HostField("server_addr", _("World"), _("Hosts with the same world see the same VMs."), placeholder="demo"),

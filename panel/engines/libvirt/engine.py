@@ -94,6 +94,11 @@ class LibvirtEngine(Engine):
         images=True,
         networks=True,
         events=True,
+        blank=True,
+        disk_size=True,
+        counters=True,
+        host_load=True,
+        leftovers=True,
     )
     fields: ClassVar[tuple[HostField, ...]] = FIELDS
 
