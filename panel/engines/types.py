@@ -16,6 +16,7 @@ class EngineKind(StrEnum):
 
     FAKE = "fake"
     LIBVIRT = "libvirt"
+    VMWARE_WORKSTATION = "vmware_workstation"
 
 
 class PowerState(StrEnum):
