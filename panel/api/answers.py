@@ -27,6 +27,7 @@ class EngineOut(BaseModel):
     engine_type: str = Field(examples=["QEMUServer"])
     title: str
     capabilities: dict[str, Any]
+    reasons: dict[str, str] = Field(description="why it lacks a capability, by its name")
     fields: list[HostFieldOut]
 
 
