@@ -146,7 +146,7 @@ class NewHostOut(BaseModel):
     server_name: str
     version: str
     hostname: str
-    accelerated: bool
+    accelerated: bool | None
     warnings: list[str]
 
 
