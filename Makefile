@@ -2,7 +2,7 @@
 #   make test ARGS="tests/api -k power"
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := run
-.PHONY: run test test-fast lint format lock bench screenshots demo-image clean help
+.PHONY: run test test-fast lint format lock bench doubles screenshots demo-image clean help
 
 run: ## make this machine ready and serve the panel on port 1880
 	@exec scripts/run.sh $(ARGS)
@@ -30,6 +30,10 @@ lock: ## write requirements/*.txt from pyproject.toml (ARGS=--upgrade: the newes
 bench: ## measure, and write benchmarks/RESULTS.md (ARGS: which programs, such as lists)
 	@scripts/bootstrap.sh test
 	@.venv/bin/python -m benchmarks $(ARGS)
+
+doubles: ## start doubles of vendors' servers on this machine; prints what to type into the host form
+	@scripts/bootstrap.sh dev
+	@.venv/bin/python -m tests.doubles
 
 screenshots: ## write docs/images from a running panel
 	@scripts/bootstrap.sh test

@@ -23,8 +23,9 @@ from panel.api.prometheus import blueprint as prometheus
 from panel.api.wire import to_jsonable
 from panel.console.routes import blueprint as console
 from panel.console.websocket import BoundedWebsocketConnection
+from panel.engines.common.tls import FINGERPRINT
 from panel.engines.types import EngineKind
-from panel.errors import InvalidInput, NotFound, PanelError, TooLarge, TooManyRequests
+from panel.errors import CertificateRefused, InvalidInput, NotFound, PanelError, TooLarge, TooManyRequests
 from panel.events import EventBus
 from panel.gateways.caddy.gateway import CaddyGateway
 from panel.gateways.reach import ImaginaryConnector, NetworkConnector
@@ -284,6 +285,8 @@ async def _render_error(error: PanelError) -> Response:
     message = error.text.translate()
     if request.path.startswith("/api/") or web.wants_json():
         data = {"field": error.field} if error.field else None
+        if isinstance(error, CertificateRefused):
+            data = {"field": FINGERPRINT, "fingerprint": error.fingerprint}
         response = Response(app_json({"code": error.status, "msg": message, "data": data}), error.status)
         response.content_type = "application/json"
     elif error.status == 401 and not web.is_htmx() and request.method == "GET":

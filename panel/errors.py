@@ -93,6 +93,20 @@ class HostUnreachable(PanelError):
     title = "Host unreachable"
 
 
+class CertificateRefused(HostUnreachable):
+    """The host's TLS certificate is not one that we trust, until an operator accepts it: 503, with its fingerprint.
+
+    Attributes:
+        fingerprint: SHA-256 of the certificate that the host shows, as ``AB:CD:...``.
+    """
+
+    title = "Certificate not trusted"
+
+    def __init__(self, message: str, /, *, fingerprint: str, **params: object) -> None:
+        self.fingerprint = fingerprint
+        super().__init__(message, field="fingerprint", fingerprint=fingerprint, **params)
+
+
 class EngineTimeout(HostUnreachable):
     """The hypervisor took longer than the call allows: 503."""
 

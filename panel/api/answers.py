@@ -27,6 +27,7 @@ class EngineOut(BaseModel):
     engine_type: str = Field(examples=["QEMUServer"])
     title: str
     capabilities: dict[str, Any]
+    reasons: dict[str, str] = Field(description="why it lacks a capability, by its name")
     fields: list[HostFieldOut]
 
 
@@ -145,7 +146,7 @@ class NewHostOut(BaseModel):
     server_name: str
     version: str
     hostname: str
-    accelerated: bool
+    accelerated: bool | None
     warnings: list[str]
 
 

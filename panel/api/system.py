@@ -95,6 +95,7 @@ def _engine_out(kind: Any) -> answers.EngineOut:
         engine_type=wire.ENGINE_NAMES[kind],
         title=engine.title,
         capabilities=capabilities.as_dict(),
+        reasons={name: i18n.gettext(reason) for name, reason in capabilities.reasons.items()},
         fields=[
             answers.HostFieldOut(
                 name=item.name,

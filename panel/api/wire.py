@@ -16,7 +16,11 @@ from panel.engines.types import EngineKind, PowerAction
 
 T = TypeVar("T")
 
-ENGINE_NAMES: dict[EngineKind, str] = {EngineKind.LIBVIRT: "QEMUServer", EngineKind.FAKE: "FakeEngine"}
+ENGINE_NAMES: dict[EngineKind, str] = {
+    EngineKind.LIBVIRT: "QEMUServer",
+    EngineKind.VMWARE_WORKSTATION: "VMWareSetup",
+    EngineKind.FAKE: "FakeEngine",
+}
 ENGINE_KINDS = {name: kind for kind, name in ENGINE_NAMES.items()}
 
 POWER_WORDS: dict[str, PowerAction] = {action.value: action for action in PowerAction} | {
@@ -49,6 +53,7 @@ class ErrorData(BaseModel):
     """Which field of the request is at fault."""
 
     field: str
+    fingerprint: str = Field("", description="of a certificate that is not trusted: send it as this field to accept it")
 
 
 class ErrorEnvelope(BaseModel):

@@ -65,9 +65,9 @@ class Engine(ABC):
     async def close(self) -> None:
         """Give back connections and threads. Never raises; may be called twice."""
 
-    @abstractmethod
     async def host_status(self) -> HostStatus:
         """The host's load now."""
+        raise Unsupported(_("This engine does not tell the host's load."))
 
     @abstractmethod
     async def observe(self) -> list[VmObservation]:

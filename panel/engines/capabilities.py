@@ -26,6 +26,11 @@ class Capabilities:
         boot_order: what a VM starts from can be chosen.
         screenshot: a picture of the screen of a running VM.
         events: changes are told at once; without, they show within one round of observation.
+        blank: VMs with an empty disk can be made; without, every VM is made from an image.
+        disk_size: the size of the system disk is chosen, seen, and grows.
+        counters: the load of each VM is seen (CPU time, disk and network bytes).
+        host_load: the load and size of the host are seen; without, ``probe`` tells 0 CPUs and MiB, which means: not known.
+        leftovers: files of the panel's that no VM uses are found.
     """
 
     power: frozenset[PowerAction] = frozenset()
@@ -42,6 +47,11 @@ class Capabilities:
     boot_order: bool = False
     screenshot: bool = False
     events: bool = False
+    blank: bool = False
+    disk_size: bool = False
+    counters: bool = False
+    host_load: bool = False
+    leftovers: bool = False
     reasons: dict[str, str] = field(default_factory=dict)
 
     def why_not(self, name: str) -> str | None:

@@ -17,6 +17,7 @@ class EngineKind(StrEnum):
 
     FAKE = "fake"
     LIBVIRT = "libvirt"
+    VMWARE_WORKSTATION = "vmware_workstation"
 
 
 class PowerState(StrEnum):
@@ -100,13 +101,14 @@ class SshEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class HostInfo:
-    """What a connection test learns. ``warnings`` are things that work but that the operator should know."""
+    """What a connection test learns. ``warnings`` are things that work but that the operator should know; 0 CPUs or MiB, and
+    ``accelerated`` None, are not known."""
 
     version: str
     hostname: str
     cpu_count: int
     memory_mib: int
-    accelerated: bool
+    accelerated: bool | None
     warnings: tuple[Text, ...] = ()
 
 
@@ -313,7 +315,7 @@ class VmEvent:
 @dataclass(frozen=True, slots=True)
 class Image:
     """A thing a VM can be made from. ``name`` is what ``os_name`` matches; ``key`` is the file or image id; ``added_at`` is when
-    it came to the host, None when that is not known."""
+    it came to the host, None when that is not known; a size of 0 is not known either."""
 
     name: str
     key: str

@@ -32,7 +32,9 @@ class Host(Model):
 
     id = fields.IntField(primary_key=True)
     name = fields.CharField(max_length=64, unique=True)
-    engine = fields.CharEnumField(EngineKind, max_length=32)
+    engine = fields.CharEnumField(
+        EngineKind, max_length=32, description="an EngineKind"
+    )  # said, so that it never changes
     address = fields.CharField(max_length=255, default="")
     user = fields.CharField(max_length=128, default="")
     secret = fields.TextField(default="")

@@ -163,6 +163,7 @@ async def _context(draft: Draft, wanted: VmRequest) -> dict[str, Any]:
         "body": as_json(wanted) if form.readable else None,
         "curl": as_curl(host, wanted) if host and form.readable else None,
         "wanted": wanted,
+        "able": capabilities(host.engine) if host else None,
     }
 
 

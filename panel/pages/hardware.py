@@ -81,6 +81,7 @@ def hardware_context(vm: Vm) -> dict[str, Any]:
         "no_isos": not vm.host.isos,
         "kinds": kinds,
         "update": sizes_form(vm),
+        "sized": capabilities(vm.host.engine).disk_size,
         "iso": iso_form(vm),
         "boot": boot_form(vm),
     }
@@ -122,7 +123,7 @@ async def vm_update(actor: Actor, host: str, vm: str) -> Response:
     row = await web.services().vms.get(host, vm)
     form, held = sizes_form(row, await form_data()), sizes_form(row)
     title, cpu, memory = form.text("vm_name", required=True), form.integer("cpu_num"), form.integer("ram_num")
-    disk = form.integer("hdd_num")
+    disk = form.integer("hdd_num") if capabilities(row.host.engine).disk_size else int(held.value("hdd_num"))
     change = VmChange(
         title=title if title != row.title else None,
         cpu_count=cpu if str(cpu) != held.value("cpu_num") else None,

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from panel import web
+from panel.engines.common.tls import FINGERPRINT
 from panel.engines.registry import engine_class
 from panel.engines.types import EngineKind, HostField
+from panel.errors import CertificateRefused, PanelError
 from panel.i18n import gettext
 from panel.i18n import gettext_noop as _
 from panel.models import AtLimit, Host
 from panel.pages.forms import Form
 from panel.services.hosts import COLUMNS, NETWORK, HostRequest
 
+ACCEPT = "accept"  # the button that accepts a certificate; its value is the fingerprint
 SECRET = "server_pass"  # noqa: S105 - the name of a field
 NETWORK_LABELS = {
     "ports_start": _("First port"),
@@ -34,6 +37,9 @@ class EngineForm(Form):
         self.names = ("server_name", "engine_type", *(item.name for item in self.declared))
         labels = {item.name: gettext(item.label) for item in self.declared}
         labels |= {"server_name": gettext(_("Name")), "engine_type": gettext(_("Engine"))}
+        self.offered = ""
+        """The fingerprint of a certificate that the operator may accept."""
+        given = accepted(given)
         held = {item.name: _held(item, host) for item in self.declared}
         super().__init__(given, held | {"server_name": host.name if host else ""}, labels)
         if given is None:
@@ -48,12 +54,26 @@ class EngineForm(Form):
         """Whether only the result of the connection test is shown, not the fields."""
         return web.is_htmx()
 
+    def take(self, error: PanelError, fields: Iterable[str], aliases: Mapping[str, str] | None = None) -> None:
+        """See ``Form``. A certificate that is not trusted is offered for acceptance, above the form."""
+        if isinstance(error, CertificateRefused) and error.fingerprint:
+            self.offered = error.fingerprint
+            fields = ()
+        super().take(error, fields, aliases)
+
     def request(self) -> HostRequest:
         """What the form asks for. A secret that is left empty stays as it is."""
         values = {item.name: self.secret(item.name) if item.secret else self.text(item.name) for item in self.declared}
         columns: dict[str, Any] = {column: values.pop(wire) for wire, column in COLUMNS.items() if wire in values}
         secret = values.pop(SECRET, "") or None
         return HostRequest(engine=self.kind, secret=secret, options=values, **columns)
+
+
+def accepted(given: Mapping[str, str] | None) -> Mapping[str, str] | None:
+    """What was typed, with the certificate that was accepted by its button; that tests the connection again."""
+    if given is None or not given.get(ACCEPT):
+        return given
+    return {**given, FINGERPRINT: given[ACCEPT], "test": "1"}
 
 
 class NetworkForm(Form):

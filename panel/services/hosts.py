@@ -273,10 +273,12 @@ class HostService:
         options |= (dict(host.options) if host else {}) | {k: v for k, v in request.options.items() if k in options}
         for key, value in options.items():
             check_text(value, key)
-        for wire, item in declared.items():
-            if item.required and not (values.get(COLUMNS.get(wire, "")) or options.get(wire)):
-                raise InvalidInput(_("{field} is needed for this engine."), field=wire)
         sealed = self._box.seal(request.secret) if request.secret is not None else host.secret if host else ""
+        secret = request.secret if request.secret is not None else sealed
+        for wire, item in declared.items():
+            given = secret if wire == "server_pass" else values.get(COLUMNS.get(wire, "")) or options.get(wire)
+            if item.required and not given:
+                raise InvalidInput(_("{field} is needed for this engine."), field=wire)
         return Host(name=name, engine=kind, secret=sealed, options=options, **values)
 
     async def _probe(self, host: Host) -> HostInfo:

@@ -153,7 +153,8 @@ class Observer:
         began = time.monotonic()
         seen = await engine.observe()
         await self._observations.apply_round(host, seen, began)
-        if began - watch.last_status >= STATUS_EVERY or host.status is None:
+        told = capabilities(host.engine).host_load
+        if told and (began - watch.last_status >= STATUS_EVERY or host.status is None):
             host.status, watch.last_status = asdict(await engine.host_status()), began
         if watch.inventory or began - watch.last_inventory >= INVENTORY_EVERY:
             watch.inventory, watch.last_inventory = False, began

@@ -11,7 +11,7 @@ from panel.i18n import gettext_noop as _
 from panel.models import Host, HostImage, Vm
 from panel.services.engines import EnginePool, capabilities
 from panel.services.names import check_identifier, check_password, check_title, find_image
-from panel.services.specs import VmRequest, check_sizes, hostname, nic_specs
+from panel.services.specs import VmRequest, check_sizes, check_source, hostname, nic_specs
 
 
 class Wrong(list[PanelError]):
@@ -54,6 +54,7 @@ async def examine(pool: EnginePool, host: Host, request: VmRequest) -> tuple[VmS
     title = ""
     nics: tuple[NicSpec, ...] = ()
     with wrong:
+        check_source(host.engine, request.os_name)
         image = await _image(host, request)
     with wrong:
         if request.password is not None:

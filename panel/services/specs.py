@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from panel.engines.types import NicMode, NicSpec, VmSpec
+from panel.engines.types import EngineKind, NicMode, NicSpec, VmSpec
 from panel.errors import Conflict, InvalidInput
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 from panel.models import Host, Nic
+from panel.services.engines import capabilities
 from panel.services.names import check_identifier, check_mac, new_mac
 
 MAX_CPU = 512
@@ -74,6 +75,15 @@ def stored_spec(stored: dict[str, Any]) -> VmSpec:
     """A specification as a task's parameters keep it."""
     nics = tuple(NicSpec(nic["name"], NicMode(nic["mode"]), nic["mac"], nic["network"]) for nic in stored["nics"])
     return VmSpec(**(stored | {"nics": nics}))
+
+
+def check_source(engine: EngineKind, os_name: str | None) -> tuple[Text, ...]:
+    """What is to be said of what a VM is made from. ``InvalidInput`` when the engine makes VMs from images only."""
+    able = capabilities(engine)
+    reason = able.why_not("blank")
+    if reason is not None and not os_name:
+        raise InvalidInput(reason, field="os_name")
+    return () if able.disk_size else (Text(_("hdd_num has no effect on this engine: the disk is the image's own.")),)
 
 
 def hostname(name: str) -> str:

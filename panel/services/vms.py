@@ -28,7 +28,7 @@ from panel.services.names import LONGEST, check_identifier
 from panel.services.observations import Observations
 from panel.services.observer import Observer
 from panel.services.planning import examine, plan, taken
-from panel.services.specs import VmRequest, stored_spec
+from panel.services.specs import VmRequest, check_source, stored_spec
 from panel.services.tasks import TaskContext, TaskService, subject, vm_of
 from panel.services.whole import to_the_end, whole
 
@@ -111,12 +111,13 @@ class VmService:
         """
         actor.require(Permission.MANAGE)
         spec = await plan(self._pool, host, request)
+        notes = (*request.notes, *check_source(host.engine, request.os_name))
         vm = await self._store(host, spec, request)
         try:
-            notes = await self._addresses.give_new(vm, {nic.name: (nic.ip4, nic.ip6) for nic in request.nics})
+            given = await self._addresses.give_new(vm, {nic.name: (nic.ip4, nic.ip6) for nic in request.nics})
             task = await self._tasks.submit(
                 actor, "vm.create", {"spec": asdict(spec)},
-                host=(host.id, host.name), vm=(vm.id, vm.name), notes=(*request.notes, *notes),
+                host=(host.id, host.name), vm=(vm.id, vm.name), notes=(*notes, *given),
             )  # fmt: skip
         except BaseException:
             await vm.delete()
@@ -136,7 +137,7 @@ class VmService:
                     user=spec.user,
                     cpu_count=spec.cpu_count,
                     memory_mib=spec.memory_mib,
-                    disk_gib=spec.disk_gib,
+                    disk_gib=spec.disk_gib if capabilities(host.engine).disk_size else 0,
                     limits=dict(request.limits),
                     creating=True,
                 )
@@ -219,7 +220,8 @@ class VmService:
             Conflict: another task has the VM.
         """
         actor.require(Permission.MANAGE)
-        capabilities(vm.host.engine).require("update")
+        for needed in ("update",) if change.disk_gib is None else ("update", "disk_size"):
+            capabilities(vm.host.engine).require(needed)
         self._check_here(vm)
         wanted = check_change(vm, change)
         if not wanted and not limits:

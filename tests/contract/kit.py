@@ -180,11 +180,12 @@ CALLS: dict[str, Call] = {
     "images": lambda engine, _ref: engine.list_images(),
     "networks": lambda engine, _ref: engine.list_networks(),
     "events": lambda engine, _ref: watch_once(engine),
+    "host_load": lambda engine, _ref: engine.host_status(),
 }
 for _action in PowerAction:
     CALLS[f"power.{_action}"] = lambda engine, ref, action=_action: engine.power(ref, action, Recorder())  # type: ignore[misc]
 
-PROPERTIES = frozenset({"scan", "update_live"})
+PROPERTIES = frozenset({"scan", "update_live", "blank", "disk_size", "counters", "leftovers"})
 """Capabilities without a call of their own: an engine without them simply never shows it."""
 
 

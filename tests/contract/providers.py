@@ -149,6 +149,13 @@ def libvirt_rig(request: pytest.FixtureRequest) -> AbstractContextManager[Rig]:
     return rig(request)
 
 
+def vmware_rig(request: pytest.FixtureRequest) -> AbstractContextManager[Rig]:
+    """A double of VMware Workstation's REST API."""
+    from .vmware_rig import vmware_rig as rig
+
+    return rig(request)
+
+
 @dataclass(frozen=True)
 class EngineUnderTest:
     """An engine, and how to set up a host for it. ``live`` ones need something real on this machine."""
@@ -161,4 +168,5 @@ class EngineUnderTest:
 PROVIDERS: tuple[EngineUnderTest, ...] = (
     EngineUnderTest(EngineKind.FAKE, fake_rig),
     EngineUnderTest(EngineKind.LIBVIRT, libvirt_rig, live=True),
+    EngineUnderTest(EngineKind.VMWARE_WORKSTATION, vmware_rig),
 )

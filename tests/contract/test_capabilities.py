@@ -15,7 +15,6 @@ from panel.engines.types import (
     EngineKind,
     HostConnection,
     HostInfo,
-    HostStatus,
     PowerAction,
     Reporter,
     VmObservation,
@@ -40,9 +39,6 @@ class BareEngine(Engine):
 
     async def close(self) -> None:
         return None
-
-    async def host_status(self) -> HostStatus:
-        return HostStatus(None, 1, 1, 0, 1, 0)
 
     async def observe(self) -> list[VmObservation]:
         return []

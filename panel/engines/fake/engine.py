@@ -79,6 +79,11 @@ class FakeEngine(Engine):
         boot_order=True,
         screenshot=True,
         events=True,
+        blank=True,
+        disk_size=True,
+        counters=True,
+        host_load=True,
+        leftovers=True,
     )
     fields: ClassVar[tuple[HostField, ...]] = (
         HostField("server_addr", _("World"), _("Hosts with the same world see the same VMs."), placeholder="demo"),

@@ -93,7 +93,7 @@ class Screen:
             return
 
     async def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """RFC 6143, 7.1 to 7.3: version, security None, initialisation."""
+        """RFC 6143, 7.1 and 7.2: version, security None."""
         writer.write(b"RFB 003.008\n")
         if await reader.readexactly(12) != b"RFB 003.008\n":
             raise NotRfbError
@@ -101,6 +101,10 @@ class Screen:
         if await reader.readexactly(1) != b"\x01":
             raise NotRfbError
         writer.write(bytes(4))
+        await self._begin(reader, writer)
+
+    async def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """RFC 6143, 7.3: what both sides say of themselves once the viewer may look."""
         await reader.readexactly(1)
         name = self.title.encode()
         writer.write(struct.pack(">HH", WIDTH, HEIGHT) + self.format.pack() + struct.pack(">I", len(name)) + name)

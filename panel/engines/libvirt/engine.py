@@ -99,6 +99,11 @@ class LibvirtEngine(Engine):
         boot_order=True,
         screenshot=True,
         events=True,
+        blank=True,
+        disk_size=True,
+        counters=True,
+        host_load=True,
+        leftovers=True,
     )
     fields: ClassVar[tuple[HostField, ...]] = FIELDS
 

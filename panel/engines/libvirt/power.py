@@ -9,52 +9,17 @@ from typing import Any
 
 import libvirt
 
+from panel.engines.common.power import GOAL, refuse
 from panel.engines.libvirt.client import Client, Lane
 from panel.engines.libvirt.domain import read_domain
 from panel.engines.libvirt.observe import AGENT_ANSWER_SECONDS, power_state
 from panel.engines.types import PowerAction, PowerState, Reporter
-from panel.errors import Conflict, EngineTimeout, NotFound, PanelError
-from panel.i18n import gettext_noop as _
+from panel.errors import EngineTimeout, NotFound, PanelError
 
 SLOW_SECONDS = 120.0
 AGENT_CALL_SECONDS = 90.0  # libvirt itself waits up to 60 s for the guest to act
 AGENT_GRACE_SECONDS = 10.0
 POLL_SECONDS = 0.25
-
-_FORBIDDEN: dict[tuple[PowerAction, PowerState], str] = {
-    (PowerAction.START, PowerState.RUNNING): _("The VM is running already."),
-    (PowerAction.START, PowerState.SUSPENDED): _("The VM is suspended. Use resume."),
-    (PowerAction.START, PowerState.CRASHED): _("The VM has crashed. Stop it first, then start it."),
-    (PowerAction.STOP, PowerState.STOPPED): _("The VM is stopped already."),
-    (PowerAction.SHUTDOWN, PowerState.STOPPED): _("The VM is stopped already."),
-    (PowerAction.SHUTDOWN, PowerState.SUSPENDED): _(
-        "The VM is suspended, so its system cannot shut down. Resume it first, or stop it."
-    ),
-    (PowerAction.SHUTDOWN, PowerState.CRASHED): _("The VM has crashed and cannot shut down. Stop it."),
-    (PowerAction.SUSPEND, PowerState.STOPPED): _("The VM is stopped. Only a running one can be suspended."),
-    (PowerAction.SUSPEND, PowerState.SUSPENDED): _("The VM is suspended already."),
-    (PowerAction.SUSPEND, PowerState.CRASHED): _("The VM has crashed. Stop it."),
-    (PowerAction.RESUME, PowerState.RUNNING): _("The VM is running, not suspended."),
-    (PowerAction.RESUME, PowerState.STOPPED): _("The VM is stopped, not suspended. Use start."),
-    (PowerAction.RESUME, PowerState.CRASHED): _("The VM has crashed. Stop it, then start it."),
-    (PowerAction.RESET, PowerState.STOPPED): _("The VM is stopped. Use start."),
-    (PowerAction.RESET, PowerState.SUSPENDED): _("The VM is suspended. Resume it first, or stop it."),
-}
-
-_GOAL = {
-    PowerAction.START: PowerState.RUNNING,
-    PowerAction.STOP: PowerState.STOPPED,
-    PowerAction.SUSPEND: PowerState.SUSPENDED,
-    PowerAction.RESUME: PowerState.RUNNING,
-    PowerAction.RESET: PowerState.RUNNING,
-}
-
-
-def refuse(action: PowerAction, state: PowerState) -> None:
-    """``Conflict``, with the state and what to do instead, when ``state`` forbids ``action``."""
-    reason = _FORBIDDEN.get((action, state))
-    if reason is not None:
-        raise Conflict(reason)
 
 
 async def read_state(client: Client, ref: str) -> PowerState:
@@ -73,7 +38,7 @@ async def act(
         await _Shutdown(client, ref, shutdown_seconds, press_seconds).run()
         return
     await client.domain(ref, lambda domain: _do(domain, action), seconds=SLOW_SECONDS, lane=Lane.SLOW)
-    if not await reaches(client, ref, _GOAL[action], SLOW_SECONDS):
+    if not await reaches(client, ref, GOAL[action], SLOW_SECONDS):
         raise EngineTimeout(
             "The VM did not follow within {seconds} s. Look at its console.", seconds=round(SLOW_SECONDS)
         )

@@ -1,0 +1,30 @@
+"""What is refused before a VM is made, in the same words on every engine that has no rules of its own."""
+
+from __future__ import annotations
+
+import re
+
+from panel.errors import InvalidInput
+from panel.i18n import gettext_noop as _
+
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+MOST_CPUS = 512
+LEAST_MEMORY_MIB = 16
+
+
+def check_name(name: str) -> None:
+    """``InvalidInput`` for a name that is no identifier."""
+    if not NAME.fullmatch(name):
+        raise InvalidInput(
+            _("The name {name} is not usable. Use letters, digits, dot, underscore and hyphen."),
+            field="vm_uuid",
+            name=repr(name),
+        )
+
+
+def check_sizes(cpu_count: int | None, memory_mib: int | None) -> None:
+    """``InvalidInput`` for a CPU count or memory that no VM has; None is not checked."""
+    if cpu_count is not None and not 1 <= cpu_count <= MOST_CPUS:
+        raise InvalidInput(_("A VM has 1 to {most} CPUs."), field="cpu_num", most=MOST_CPUS)
+    if memory_mib is not None and memory_mib < LEAST_MEMORY_MIB:
+        raise InvalidInput(_("A VM has at least 16 MiB of memory."), field="ram_num")

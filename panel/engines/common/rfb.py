@@ -1,0 +1,99 @@
+"""A VNC server with a password, as a viewer without one sees it (RFC 6143): the browser never has the password."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
+from cryptography.hazmat.primitives.ciphers import Cipher, modes
+
+from panel.errors import Conflict, EngineTimeout, HostUnreachable
+from panel.i18n import gettext_noop as _
+
+OPEN_SECONDS = 10.0
+VERSION = b"RFB 003.008\n"
+GREETING = VERSION + b"\x01\x01" + bytes(4)  # our version; one security type: None; it is well
+SPOKEN = len(VERSION) + 1  # what the viewer says to that: its version and its choice
+LONGEST_PASSWORD = 8
+_PASSWORD = 2  # security type "VNC authentication"
+_NONE = 1
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+def reply(password: str, challenge: bytes) -> bytes:
+    """RFC 6143, 7.2.2: the challenge in DES with the password as its key, the bits of each byte reversed."""
+    key = password.encode("latin-1", "replace")[:LONGEST_PASSWORD].ljust(LONGEST_PASSWORD, b"\0")
+    mirrored = bytes(int(f"{byte:08b}"[::-1], 2) for byte in key)
+    cipher = Cipher(TripleDES(mirrored * 3), modes.ECB())  # noqa: S305 - the protocol's own; three equal keys are plain DES
+    encryptor = cipher.encryptor()
+    return encryptor.update(challenge) + encryptor.finalize()
+
+
+async def open_screen(host: str, port: int, password: str) -> Streams:
+    """Connect and authenticate. What comes back speaks RFB 3.8 from its first byte and asks for no password.
+
+    Raises:
+        HostUnreachable, EngineTimeout: nobody there, or nobody who speaks RFB.
+        Conflict: it wants another password, or none that we can give.
+    """
+    writer: asyncio.StreamWriter | None = None
+    try:
+        async with asyncio.timeout(OPEN_SECONDS):
+            reader, writer = await asyncio.open_connection(host, port)
+            await _log_in(reader, writer, password)
+    except TimeoutError as error:
+        _abort(writer)
+        raise EngineTimeout(
+            _("The VM's screen ({host}, port {port}) did not answer within {seconds} s."),
+            host=host, port=port, seconds=round(OPEN_SECONDS),
+        ) from error  # fmt: skip
+    except (OSError, asyncio.IncompleteReadError) as error:
+        _abort(writer)
+        raise HostUnreachable(
+            _("Nobody answers on the port of the VM's screen ({host}, port {port}). Open it in the host's firewall for the "
+              "panel's machine."),
+            host=host, port=port,
+        ) from error  # fmt: skip
+    except BaseException:
+        _abort(writer)
+        raise
+    reader.feed_data(GREETING)  # the server says nothing more before the viewer's ClientInit: nothing is before it
+    return reader, _AfterGreeting(writer, reader)
+
+
+async def _log_in(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, password: str) -> None:
+    version = await reader.readexactly(len(VERSION))
+    if not version.startswith(b"RFB 003.") or version < b"RFB 003.007\n":
+        raise Conflict(_("What answers on the port of the VM's screen does not speak VNC (RFB 3.7 or newer)."))
+    writer.write(VERSION if version >= VERSION else version)
+    offered = await reader.readexactly((await reader.readexactly(1))[0])
+    wanted = _PASSWORD if _PASSWORD in offered else _NONE if _NONE in offered else 0
+    if not wanted:
+        raise Conflict(_("The VM's screen asks for a kind of login that the panel does not know."))
+    writer.write(bytes([wanted]))
+    if wanted == _PASSWORD:
+        writer.write(reply(password, await reader.readexactly(16)))
+    if (wanted == _PASSWORD or version >= VERSION) and any(await reader.readexactly(4)):
+        raise Conflict(_("The VM's screen refuses the password that its settings have. Restart the VM."))
+
+
+def _abort(writer: asyncio.StreamWriter | None) -> None:
+    if writer is not None:
+        writer.transport.abort()
+
+
+class _AfterGreeting(asyncio.StreamWriter):
+    """Keeps what the viewer says to our greeting from the server, who has been greeted already."""
+
+    def __init__(self, inner: asyncio.StreamWriter, reader: asyncio.StreamReader) -> None:
+        protocol: Any = inner.transport.get_protocol()
+        super().__init__(inner.transport, protocol, reader, asyncio.get_running_loop())
+        self._held = SPOKEN
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        dropped = min(self._held, len(data))
+        self._held -= dropped
+        if len(data) > dropped:
+            super().write(data[dropped:])

@@ -1,0 +1,52 @@
+"""``make doubles``: the doubles on this machine, to be added to a panel by hand. They forget everything when they end."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+
+from tests.certs import made
+from tests.doubles.serving import served
+from tests.doubles.vmrest import vmrest
+from tests.doubles.vmrest_world import VMS, Workstation
+
+USER, PASSWORD = "admin", "Double-1"
+TEMPLATES = ("Windows 10 x64", "Debian 12")
+PORT = 8697
+
+
+def workstation(stack: ExitStack, folder: Path) -> None:
+    """VMware Workstation, with a certificate that nobody vouches for."""
+    world = Workstation(clone_seconds=5, act_seconds=0.5, boot_seconds=5)
+    for name in TEMPLATES:
+        world.add(name)
+    world.add("Somebody's VM", VMS)
+    pem, own = folder / "vmrest.pem", made("localhost", title="vmrest")
+    pem.write_text(own.key_pem + own.pem)
+    base = stack.enter_context(served(vmrest(world, USER, PASSWORD), port=PORT, pem=pem))
+    stack.callback(world.close)
+    print(
+        f"VMware Workstation:  Hosts, Add host, VMware Workstation\n"
+        f"  Address             {base}\n  User                {USER}\n  Password            {PASSWORD}\n"
+        f"  Folder for VMs      D:/VMs\n  Folder of templates D:/Images\n"
+        f"  then Test connection, and accept its certificate\n"
+    )
+
+
+def main() -> None:
+    """Serve until told to end."""
+    end = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_unused: end.set())
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        workstation(stack, folder)
+        print("Ctrl-C ends them.", flush=True)
+        end.wait()
+
+
+if __name__ == "__main__":
+    main()
