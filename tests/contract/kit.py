@@ -172,6 +172,7 @@ CALLS: dict[str, Call] = {
     "update": lambda engine, ref: engine.update(ref, VmChange(title="other"), Recorder()),
     "delete": lambda engine, ref: engine.delete(ref, "undeclared", Recorder()),
     "console": lambda engine, ref: engine.console(ref),
+    "text_console": lambda engine, ref: engine.text_console(ref),
     "password": lambda engine, ref: engine.set_password(ref, "root", SECRET),
     "images": lambda engine, _ref: engine.list_images(),
     "networks": lambda engine, _ref: engine.list_networks(),

@@ -21,7 +21,6 @@ from panel.engines.libvirt.seed import check_login
 from panel.engines.libvirt.uri import connection_uri, is_local, ssh_endpoint
 from panel.engines.types import (
     ChangeOutcome,
-    ConsoleKind,
     ConsoleTarget,
     DeleteOutcome,
     EngineKind,
@@ -199,7 +198,7 @@ class LibvirtEngine(Engine):
         self._looker.forget(ref)
         return outcome
 
-    async def console(self, ref: str, kind: ConsoleKind = ConsoleKind.VNC) -> ConsoleTarget:
+    async def console(self, ref: str) -> ConsoleTarget:
         return await console.target(self.client, ref)
 
     async def set_password(self, ref: str, user: str, password: str) -> None:
