@@ -352,7 +352,7 @@ class TextTarget:
     """A text console: a shell in a container, or a VM's serial port.
 
     Attributes:
-        open: ``open(size, take_over)``, within 10 s. Where only one can look at a time, ``Conflict`` while somebody else
+        open: ``open(size, take_over)``, within 10 s. Where only one can look at a time, ``Taken`` while somebody else
             does; ``take_over`` ends his instead.
         resizes: whether the guest can be told a size (a serial port knows none).
     """

@@ -103,11 +103,11 @@ class LibvirtRig(Rig):
 
     async def enter_shell(self, terminal: Terminal, spec: VmSpec) -> None:
         await terminal.type("\r")
-        if (await terminal.until("login: |# $", self.boot_seconds)).group() != b"# ":
+        if b"login" in (await terminal.until("login: |:~?[^ ]*# ", self.boot_seconds)).group():
             await terminal.type("root\r")
             await terminal.until("assword: ")
             await terminal.type(f"{spec.password}\r")
-            await terminal.until("# $")
+            await terminal.until("# ")
 
     def exists(self, path: str) -> bool:
         return Path(path).exists()

@@ -9,7 +9,7 @@ import pytest
 
 from panel.engines.base import Engine
 from panel.engines.types import PowerAction, TextSize, VmSpec
-from panel.errors import Conflict, Unsupported
+from panel.errors import Conflict, Taken, Unsupported
 
 from .conftest import Make
 from .kit import Recorder, contract
@@ -61,7 +61,9 @@ async def test_its_size(engine: Engine, rig: Rig, booted: VmSpec) -> None:
         if (await engine.text_console(booted.ref)).resizes:
             await shown.run("stty size", "31 101")
         await shown.stream.resize(TextSize(99, 43))
-        await shown.run("stty size", "43 99" if (await engine.text_console(booted.ref)).resizes else r"\d+ \d+")
+        if (await engine.text_console(booted.ref)).resizes:
+            await shown.run("stty size", "43 99")
+        await shown.run("echo fine", "fine")
 
 
 @contract("create", "text_console")
@@ -93,8 +95,7 @@ async def test_closing_ends_what_waits(engine: Engine, booted: VmSpec) -> None:
         await stream.close()
         await asyncio.wait({reading})
     with pytest.raises(OSError):
-        for _ in range(100):
-            await stream.write(b"x")
+        await stream.write(b"x")
 
 
 async def _read_to_end(stream) -> None:  # type: ignore[no-untyped-def]
@@ -124,7 +125,7 @@ async def test_somebody_else_is_asked_for_or_both_look(engine: Engine, booted: V
         try:
             async with terminal(engine, booted.ref):
                 assert not first.ended
-        except Conflict:
+        except Taken:
             async with terminal(engine, booted.ref, take_over=True) as second:
                 await first.until_end()
                 assert not second.ended

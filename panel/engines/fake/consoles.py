@@ -11,7 +11,7 @@ from panel.engines.common.text import StreamText
 from panel.engines.fake.screen import Screen
 from panel.engines.fake.shell import Shell
 from panel.engines.types import StreamTarget, TextSize, TextStream, TextTarget
-from panel.errors import Conflict
+from panel.errors import Taken
 from panel.i18n import gettext_noop as _
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -54,7 +54,7 @@ class Consoles:
             before = self._shells.get(ref)
             if before is not None and not before.done():
                 if not take_over:
-                    raise Conflict(_("Somebody else has the text console of {name} open."), name=name)
+                    raise Taken(_("Somebody else has the text console of {name} open."), name=name)
                 before.cancel()
             shell = Shell(name, size, running)
             self._shells[ref], streams = await self._serve(shell.serve)

@@ -129,7 +129,7 @@ class Shell:
 
     async def _skip_sequence(self) -> None:
         """Leave out what follows an Escape, as far as it came with it."""
-        if self._input[:1] in {b"[", b"O"}:
+        if bytes(self._input[:1]) in {b"[", b"O"}:
             del self._input[0]
             while self._input and not 0x40 <= self._input.pop(0) <= 0x7E:
                 pass

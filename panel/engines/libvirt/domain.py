@@ -67,6 +67,7 @@ class DomainConfig:
     nics: tuple[DomainNic, ...]
     disks: tuple[DomainDisk, ...]
     graphics: tuple[tuple[str, str], ...]
+    serial: str  # the type of its first console (``pty``); empty when it has none
     agent_channel: bool
     agent_connected: bool
 
@@ -209,6 +210,7 @@ def read_domain(xml: str) -> DomainConfig:
         nics=tuple(_nic(item, index, names) for index, item in enumerate(root.findall("devices/interface"))),
         disks=tuple(_disk(item) for item in root.findall("devices/disk")),
         graphics=tuple(_graphics(item) for item in root.findall("devices/graphics")),
+        serial=_serial(root),
         agent_channel=agent is not None,
         agent_connected=agent is not None and agent.get("state") == "connected",
     )
@@ -241,6 +243,15 @@ def _disk(item: Element) -> DomainDisk:
         source=path,
         by_pool=by_pool,
     )
+
+
+def _serial(root: Element) -> str:
+    """The type of the device that ``openConsole`` takes: the first console, else the first serial port."""
+    for path in ("devices/console", "devices/serial"):
+        item = root.find(path)
+        if item is not None:
+            return item.get("type", "")
+    return ""
 
 
 def _graphics(item: Element) -> tuple[str, str]:

@@ -10,7 +10,7 @@ import libvirt
 
 from panel.engines.base import Engine
 from panel.engines.capabilities import Capabilities
-from panel.engines.libvirt import console, host, power, remove, reservations, storage, update
+from panel.engines.libvirt import console, host, power, remove, reservations, storage, text, update
 from panel.engines.libvirt.client import Client, Lane
 from panel.engines.libvirt.create import Creation, Site, disk_name, is_name, is_ref, seed_name
 from panel.engines.libvirt.domain import read_domain
@@ -35,6 +35,7 @@ from panel.engines.types import (
     PowerState,
     Reporter,
     SshEndpoint,
+    TextTarget,
     VmChange,
     VmEvent,
     VmObservation,
@@ -88,6 +89,7 @@ class LibvirtEngine(Engine):
         update_live=True,
         delete=True,
         console=True,
+        text_console=True,
         password=True,
         scan=True,
         images=True,
@@ -200,6 +202,9 @@ class LibvirtEngine(Engine):
 
     async def console(self, ref: str) -> ConsoleTarget:
         return await console.target(self.client, ref)
+
+    async def text_console(self, ref: str) -> TextTarget:
+        return await text.target(self.client, ref)
 
     async def set_password(self, ref: str, user: str, password: str) -> None:
         check_login(user, password)
