@@ -8,7 +8,8 @@ its way undrawn. A tab in the background draws slowly, and its guest waits, as f
 from __future__ import annotations
 
 import asyncio
-import json
+
+import orjson
 
 from panel.engines.types import TextSize, TextStream
 from panel.i18n import Text
@@ -46,7 +47,7 @@ class Terminal:
     async def control(self, message: str) -> bool:
         """A text message of the browser's; false when it is none of ours."""
         try:
-            said = json.loads(message)
+            said = orjson.loads(message)
         except ValueError:
             return False
         match said:

@@ -1,6 +1,6 @@
 // The terminal of a VM (xterm.js): its bytes, its size, long pastes, keys for phones. No inline script or style. Connecting,
 // words and power buttons: console-link.js. What text messages say: panel/console/terminal.py.
-import { FitAddon, Terminal, strictDocument } from "../vendor/xterm.js";
+import { FitAddon, Terminal, strictStyles } from "../vendor/xterm.js";
 import { $, $$, again, choice, choose, connect, connected, fullscreen, note, pause, root, start, state, words } from "./console-link.js";
 
 const CHUNK = 4 * 1024; // of a paste, in bytes
@@ -19,8 +19,8 @@ const COLOURS = {
 
 const box = $("[data-terminal]");
 const encoder = new TextEncoder();
+strictStyles();
 const term = new Terminal({
-  documentOverride: strictDocument(),
   cursorBlink: true,
   fontFamily: 'ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, "Noto Sans Mono CJK SC", monospace',
   fontSize: Number(choice("terminal-font", "14")),
