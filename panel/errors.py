@@ -62,6 +62,13 @@ class Conflict(PanelError):
     title = "Conflict"
 
 
+class Taken(Conflict):
+    """Somebody else has the one place there is: 423. Taking over ends his."""
+
+    status = 423
+    title = "In use"
+
+
 class Unsupported(Conflict):
     """The engine, or this host, cannot do it: 409 with the reason."""
 

@@ -1,4 +1,4 @@
-"""The pumps between a browser's websocket and a VM's screen: bounded both ways, until either side ends.
+"""The pumps between a browser's websocket and a VM's console: bounded both ways, until either side ends.
 
 Nothing here queues: each pump holds one piece, and reads the next when the other side took it. asyncio and the server
 hold a little more on their transports (64 to 256 KiB each), whatever the peers do.
@@ -69,10 +69,70 @@ class Browser(Protocol):
     async def send(self, data: bytes) -> None: ...
 
 
+class Guest(Protocol):
+    """The VM's side.
+
+    Attributes:
+        piece: how much to write at once; each may take ``VM_STALL_SECONDS``.
+        ended, stalled: what to say when it closes, or takes nothing.
+    """
+
+    @property
+    def piece(self) -> int: ...
+    @property
+    def ended(self) -> Text: ...
+    @property
+    def stalled(self) -> Text: ...
+
+    async def read(self) -> bytes:
+        """At most ``FRAME_BYTES``; empty at the end."""
+
+    async def write(self, data: bytes) -> None:
+        """Returns when there is room for more."""
+
+    async def control(self, message: str) -> bool:
+        """Hear a text message; false when it has no business here."""
+
+    async def close(self) -> None:
+        """Hang up. Never raises."""
+
+
+class Screen:
+    """A ``Guest`` that speaks VNC: bytes, and nothing to say beside them."""
+
+    piece = 1024 * 1024  # whole messages
+    ended = Text(_("The VM closed its screen."))
+    stalled = Text(_("The VM's screen takes no input."))
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def read(self) -> bytes:
+        """As ``Guest``."""
+        return await self._reader.read(FRAME_BYTES)
+
+    async def write(self, data: bytes) -> None:
+        """As ``Guest``."""
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def control(self, message: str) -> bool:
+        """As ``Guest``."""
+        return False
+
+    async def close(self) -> None:
+        """As ``Guest``; what the VM does not take within ``FLUSH_SECONDS`` is dropped, so that nothing lingers."""
+        with suppress(OSError, RuntimeError):
+            self._writer.close()
+        abort = getattr(self._writer.transport, "abort", None)
+        if abort is not None:
+            asyncio.get_running_loop().call_later(FLUSH_SECONDS, abort)
+
+
 async def bridge(
     browser: Browser,
-    reader: asyncio.StreamReader,
-    writer: asyncio.StreamWriter,
+    guest: Guest,
     ended: asyncio.Future[PanelError],
     traffic: Traffic,
     *,
@@ -80,10 +140,10 @@ async def bridge(
     vm_stall: float = VM_STALL_SECONDS,
 ) -> Closing:
     """Pump until either side ends, stalls, or ``ended`` is resolved. Closing both sides is
-    the caller's: the VM's with ``hang_up``, the browser's with the returned ``Closing``."""
+    the caller's: the VM's with ``Guest.close``, the browser's with the returned ``Closing``."""
     pumps = [
-        _start(_to_browser(reader, browser, traffic, browser_stall)),
-        _start(_to_vm(browser, writer, traffic, vm_stall)),
+        _start(_to_browser(guest, browser, traffic, browser_stall)),
+        _start(_to_vm(browser, guest, traffic, vm_stall)),
     ]
     try:
         watched: list[asyncio.Future[Any]] = [*pumps, ended]
@@ -97,23 +157,14 @@ async def bridge(
         await asyncio.gather(*pumps, return_exceptions=True)
 
 
-def hang_up(writer: asyncio.StreamWriter) -> None:
-    """Close the VM's side; what it does not take within ``FLUSH_SECONDS`` is dropped, so that nothing lingers."""
-    with suppress(OSError, RuntimeError):
-        writer.close()
-    abort = getattr(writer.transport, "abort", None)
-    if abort is not None:
-        asyncio.get_running_loop().call_later(FLUSH_SECONDS, abort)
-
-
-async def _to_browser(reader: asyncio.StreamReader, browser: Browser, traffic: Traffic, stall: float) -> Closing:
+async def _to_browser(guest: Guest, browser: Browser, traffic: Traffic, stall: float) -> Closing:
     while True:
         try:
-            data = await reader.read(FRAME_BYTES)
+            data = await guest.read()
         except OSError:
             data = b""
         if not data:
-            return Closing(VM_ENDED, Text(_("The VM closed its screen.")))
+            return Closing(VM_ENDED, guest.ended)
         try:
             async with asyncio.timeout(stall):
                 await browser.send(data)
@@ -122,22 +173,25 @@ async def _to_browser(reader: asyncio.StreamReader, browser: Browser, traffic: T
         traffic.down += len(data)
 
 
-async def _to_vm(browser: Browser, writer: asyncio.StreamWriter, traffic: Traffic, stall: float) -> Closing:
+async def _to_vm(browser: Browser, guest: Guest, traffic: Traffic, stall: float) -> Closing:
     while True:
         try:
             data = await browser.receive()
         except OSError:
             return Closing.browser_gone()
-        if isinstance(data, str):
-            return Closing(UNSUPPORTED_DATA, Text(_("A screen takes binary messages only.")))
         try:
-            writer.write(data)
-            async with asyncio.timeout(stall):
-                await writer.drain()
+            if isinstance(data, str):
+                async with asyncio.timeout(stall):
+                    if not await guest.control(data):
+                        return Closing(UNSUPPORTED_DATA, Text(_("A console takes no such message.")))
+                continue
+            for start in range(0, len(data), guest.piece):
+                async with asyncio.timeout(stall):
+                    await guest.write(data[start : start + guest.piece])
         except TimeoutError:
-            return Closing(VM_STALLED, Text(_("The VM's screen takes no input.")))
+            return Closing(VM_STALLED, guest.stalled)
         except (OSError, RuntimeError):  # uvloop: writing to a closed transport
-            return Closing(VM_ENDED, Text(_("The VM closed its screen.")))
+            return Closing(VM_ENDED, guest.ended)
         traffic.up += len(data)
 
 

@@ -7,24 +7,27 @@ is opened; the websocket's ticket travels as a subprotocol, which no log writes.
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass
 from typing import cast
 
 from quart import Blueprint, Response, jsonify, redirect, request, websocket
 
-from panel.console.bridge import Closing, Traffic, bridge, hang_up
-from panel.engines.types import PowerAction
+from panel.console.bridge import Closing, Guest, Screen, Traffic, bridge
+from panel.console.terminal import Terminal, size_of
+from panel.engines.types import ConsoleKind, PowerAction
 from panel.errors import NotFound, PanelError, Unauthorized
 from panel.models import Vm
 from panel.security import Actor
-from panel.services.consoles import LIFETIMES, ConsolePass, OpenConsole, Purpose, Streams, refused
+from panel.services.consoles import LIFETIMES, ConsolePass, OpenConsole, Purpose, kinds, refused
 from panel.services.power import why_not
 from panel.web import check_csrf, check_origin, client_address, render, services, session_actor, set_cookie, url
 
 GRANT_COOKIE = "openidcs_console"
 SUBPROTOCOL = "binary"
 TICKET_PREFIX = "ticket."
+PAGES = {ConsoleKind.VNC: "console.html", ConsoleKind.TEXT: "terminal.html"}
 
 blueprint = Blueprint("console", __name__, url_prefix="/console")
 
@@ -40,23 +43,26 @@ class Visitor:
 
 @blueprint.get("/<host>/<vm>")
 async def page(host: str, vm: str) -> Response:
-    """The console page. ``?ticket=`` is spent for a grant and taken out of the address."""
+    """The console page: ``?kind=text`` the terminal, else the screen, or what there is. ``?ticket=`` is spent for a grant and
+    taken out of the address."""
     if "ticket" in request.args:
         return await _enter(host, vm, request.args["ticket"])
     visitor = await _visitor(host, vm)  # a stranger is sent to the login page by the app's own error handler
-    html = await render("pages/console/console.html", **_context(visitor, _path(host, vm)))
+    kind = _kind(visitor.vm, request.args.get("kind", ""))
+    html = await render(f"pages/console/{PAGES[kind]}", **_context(visitor, _path(host, vm), kind))
     return _guard(Response(html))
 
 
 @blueprint.post("/<host>/<vm>/ticket")
 async def ticket(host: str, vm: str) -> Response:
-    """A ticket for one websocket."""
+    """A ticket for one websocket; ``kind`` says of which console."""
     visitor = await _visitor(host, vm)
     if visitor.login:
         await check_csrf()
     else:
         check_origin()
-    value = await services().consoles.issue(visitor.actor, visitor.vm, Purpose.SOCKET)
+    kind = _kind(visitor.vm, (await request.form).get("kind", ""))
+    value = await services().consoles.issue(visitor.actor, visitor.vm, Purpose.SOCKET, kind)
     return _answer({"ticket": value, "expires_in": int(LIFETIMES[Purpose.SOCKET].total_seconds())})
 
 
@@ -69,15 +75,16 @@ async def state(host: str, vm: str) -> Response:
 
 @blueprint.websocket("/<host>/<vm>/socket")
 async def socket(host: str, vm: str) -> None:
-    """The screen. The VM's side is opened first; a refusal is a close code (4000 + status), which browsers can read."""
+    """The console that the ticket is for. The VM's side is opened first;
+    a refusal is a close code (4000 + status), which browsers can read."""
     try:
         check_origin()
         row = await _vm_for_stranger(host, vm)
         held = await services().consoles.spend(_offered_ticket(), Purpose.SOCKET, row, client_address())
         with services().consoles.follow(held) as opened:
             await services().consoles.confirm(held)
-            streams = await services().consoles.open_target(row, row.host)
-            closing = await _show(held, opened, streams)
+            opener = _open_text if held.kind is ConsoleKind.TEXT else _open_screen
+            closing = await _show(held, opened, *await opener(row))
     except PanelError as error:
         closing = Closing.of(error)
     try:
@@ -87,17 +94,31 @@ async def socket(host: str, vm: str) -> None:
         return
 
 
-async def _show(held: ConsolePass, opened: OpenConsole, streams: Streams) -> Closing:
+async def _open_screen(vm: Vm) -> tuple[Guest, str]:
+    return Screen(*await services().consoles.open_target(vm, vm.host)), ""
+
+
+async def _open_text(vm: Vm) -> tuple[Guest, str]:
+    """``?columns=&rows=`` is the browser's size; with ``take_over`` whoever looks now has to go."""
+    asked = websocket.args
+    size = size_of(asked.get("columns", ""), asked.get("rows", ""))
+    stream, resizes = await services().consoles.open_text(vm, vm.host, size, take_over="take_over" in asked)
+    return Terminal(stream), json.dumps({"resizes": resizes})
+
+
+async def _show(held: ConsolePass, opened: OpenConsole, guest: Guest, greeting: str) -> Closing:
     """Let the browser in and pump until the end; the log hears of both."""
     started, traffic = time.monotonic(), Traffic()
     try:
         await _accept()
         await services().consoles.opened(held)
-        return await bridge(websocket, *streams, opened.ended, traffic)
+        if greeting:
+            await websocket.send(greeting)
+        return await bridge(websocket, guest, opened.ended, traffic)
     except OSError:  # the browser left while we dialled
         return Closing.browser_gone()
     finally:
-        hang_up(streams[1])
+        await guest.close()
         await services().consoles.closed(held, time.monotonic() - started, traffic.down, traffic.up)
 
 
@@ -159,8 +180,16 @@ def _offered_ticket() -> str:
     return next((word.removeprefix(TICKET_PREFIX) for word in offered if word.startswith(TICKET_PREFIX)), "")
 
 
-def _context(visitor: Visitor, path: str) -> dict[str, object]:
+def _kind(vm: Vm, wanted: str) -> ConsoleKind:
+    """What the browser wants, where the engine has it; else the first that it has."""
+    there = kinds(vm.host.engine)
+    return next((kind for kind in there if kind == wanted), there[0] if there else ConsoleKind.VNC)
+
+
+def _context(visitor: Visitor, path: str, kind: ConsoleKind) -> dict[str, object]:
     return {
+        "kind": kind,
+        "kinds": kinds(visitor.vm.host.engine),
         "vm": visitor.vm,
         "host": visitor.vm.host,
         "login": visitor.login,
@@ -168,6 +197,7 @@ def _context(visitor: Visitor, path: str) -> dict[str, object]:
         "ticket_url": f"{path}/ticket",
         "state_url": f"{path}/state",
         "socket_url": f"{path}/socket",
+        "page_url": path,
     }
 
 

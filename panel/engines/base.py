@@ -22,7 +22,6 @@ from typing import ClassVar
 from panel.engines.capabilities import Capabilities
 from panel.engines.types import (
     ChangeOutcome,
-    ConsoleKind,
     ConsoleTarget,
     DeleteOutcome,
     EngineKind,
@@ -37,6 +36,7 @@ from panel.engines.types import (
     PowerAction,
     Reporter,
     SshEndpoint,
+    TextTarget,
     VmChange,
     VmEvent,
     VmObservation,
@@ -104,9 +104,13 @@ class Engine(ABC):
         gone or was never finished. What the panel did not make stays. Nothing there at all is not an error."""
         raise Unsupported(_("This engine cannot delete VMs."))
 
-    async def console(self, ref: str, kind: ConsoleKind = ConsoleKind.VNC) -> ConsoleTarget:
-        """Where the VM's console is. ``Conflict`` when the VM is off or has none."""
+    async def console(self, ref: str) -> ConsoleTarget:
+        """Where the VM's screen (VNC) is. ``Conflict`` when the VM is off or has none."""
         raise Unsupported(_("This engine has no console."))
+
+    async def text_console(self, ref: str) -> TextTarget:
+        """Where the VM's terminal is: a shell in a container, or a serial port. ``Conflict`` when the VM is off or has none."""
+        raise Unsupported(_("This engine has no text console."))
 
     async def set_password(self, ref: str, user: str, password: str) -> None:
         """Set a password inside the running guest. ``Conflict`` when that needs something that is not there."""

@@ -19,6 +19,7 @@ from panel.pages.shared import done, form_data, post
 from panel.pages.vms import vm_page_with
 from panel.pages.words import boot_word, field_word, say
 from panel.security import Actor
+from panel.services.engines import capabilities
 
 SIZES = ("vm_name", "cpu_num", "ram_num", "hdd_num")
 PLACES = ("boot_1", "boot_2", "boot_3")

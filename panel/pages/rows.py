@@ -15,6 +15,7 @@ from panel.i18n import gettext_noop as _
 from panel.models import Host, Task, TaskStatus, Vm
 from panel.pages.spark import Spark, spark_of
 from panel.pages.words import ACTIONS, CONFIRM, localised, say, task_word
+from panel.services.consoles import kinds
 from panel.services.engines import capabilities
 from panel.services.labels import tags_of
 from panel.services.power import why_not
@@ -174,9 +175,8 @@ def _button(vm: Vm, action: PowerAction, busy: Busy | None) -> PowerButton:
 
 
 def _console_reason(vm: Vm) -> str | None:
-    reason = capabilities(vm.host.engine).why_not("console")
-    if reason is not None:
-        return say(reason)
+    if not kinds(vm.host.engine):
+        return say(capabilities(vm.host.engine).why_not("console") or "")
     if vm.creating:
         return say(_("The VM is being made."))
     if not vm.host.enabled:

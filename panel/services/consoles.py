@@ -15,7 +15,16 @@ from enum import StrEnum
 
 import structlog
 
-from panel.engines.types import ConsoleKind, ConsoleTarget, StreamTarget, TcpTarget, UnixTarget
+from panel.engines.types import (
+    ConsoleKind,
+    ConsoleTarget,
+    EngineKind,
+    StreamTarget,
+    TcpTarget,
+    TextSize,
+    TextStream,
+    UnixTarget,
+)
 from panel.errors import Conflict, EngineTimeout, HostUnreachable, NotFound, PanelError, Unauthorized
 from panel.events import Event, EventBus, HostChanged, HostRemoved, SessionEnded, Subscription, VmRemoved
 from panel.i18n import Text
@@ -44,6 +53,8 @@ class Purpose(StrEnum):
     SOCKET = "socket"  # one websocket, once
     GRANT = "grant"  # a cookie: this VM's console page, and fresh socket tickets, until it expires
 
+
+CAPABILITY = {ConsoleKind.VNC: "console", ConsoleKind.TEXT: "text_console"}
 
 LIFETIMES = {
     Purpose.PAGE: timedelta(seconds=60),
@@ -90,16 +101,20 @@ class ConsoleService:
         """How many consoles are open in this process."""
         return len(self._watch.consoles)
 
-    async def issue(self, actor: Actor, vm: Vm, purpose: Purpose) -> str:
+    async def issue(self, actor: Actor, vm: Vm, purpose: Purpose, kind: ConsoleKind | None = None) -> str:
         """A new ticket for ``vm`` (its ``host`` fetched). ``LIFETIMES[purpose]`` says how long it is good.
+
+        Args:
+            kind: what it opens; None: the first that the engine has, of which a page makes no use.
 
         Raises:
             Forbidden: the actor may not operate VMs.
-            Unsupported: the engine has no consoles.
+            Unsupported: the engine has no consoles, or not this one.
             Conflict: the host is disabled.
         """
         actor.require(Permission.OPERATE)
-        capabilities(vm.host.engine).require("console")
+        kind = kind or (kinds(vm.host.engine) or [ConsoleKind.VNC])[0]
+        capabilities(vm.host.engine).require(CAPABILITY[kind])
         if not vm.host.enabled:
             raise disabled(vm.host)
         ticket = new_token()
@@ -109,7 +124,7 @@ class ConsoleService:
             credential=actor.credential,
             vm_id=vm.id,
             vm_ref=vm.ref,
-            kind=ConsoleKind.VNC,
+            kind=kind,
             purpose=purpose,
             expires_at=now() + LIFETIMES[purpose],
         )
@@ -166,6 +181,32 @@ class ConsoleService:
         except OSError as error:
             raise HostUnreachable(
                 _("The screen of {name} cannot be reached. Is the VM still running?"), name=vm.name
+            ) from error
+
+    async def open_text(
+        self, vm: Vm, host: Host, size: TextSize, *, take_over: bool = False
+    ) -> tuple[TextStream, bool]:
+        """Open the VM's terminal; and whether it can be resized.
+
+        Raises:
+            Conflict: the VM is off, or the host is disabled.
+            Taken: somebody else has it open, and ``take_over`` is false.
+            HostUnreachable: the host does not answer (``EngineTimeout``: not in time).
+        """
+        engine = self._pool.of(host)
+        target = await limited(engine.text_console(vm.ref))
+        try:
+            async with asyncio.timeout(DIAL_SECONDS):
+                return await target.open(size, take_over), target.resizes
+        except TimeoutError as error:
+            raise EngineTimeout(
+                _("The text console of {name} did not answer within {seconds} s."),
+                name=vm.name,
+                seconds=int(DIAL_SECONDS),
+            ) from error
+        except OSError as error:
+            raise HostUnreachable(
+                _("The text console of {name} cannot be reached. Is the VM still running?"), name=vm.name
             ) from error
 
     def follow(self, held: ConsolePass) -> AbstractContextManager[OpenConsole]:
@@ -310,6 +351,11 @@ async def dial(target: ConsoleTarget) -> Streams:
             return await asyncio.open_unix_connection(path, limit=READ_LIMIT)
         case StreamTarget(open):
             return await open()
+
+
+def kinds(engine: EngineKind) -> list[ConsoleKind]:
+    """The consoles that an engine has, the usual one first."""
+    return [kind for kind, name in CAPABILITY.items() if capabilities(engine).why_not(name) is None]
 
 
 def refused() -> Unauthorized:

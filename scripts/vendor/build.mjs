@@ -10,6 +10,7 @@ const [work, out] = process.argv.slice(2);
 const here = dirname(fileURLToPath(import.meta.url));
 const manifest = JSON.parse(readFileSync(join(here, "manifest.json"), "utf8"));
 const record = [];
+const folders = new Map(); // package name: where it is unpacked
 
 /** Fetch NAME@VERSION, refuse it unless its sha512 is the manifest's, unpack it; returns the folder. */
 function fetchPackage({ name, version, integrity }) {
@@ -44,19 +45,22 @@ function sprite(folder, icons) {
   return `<svg xmlns="http://www.w3.org/2000/svg">\n${symbols.join("\n")}\n</svg>\n`;
 }
 
-function bundle(folder, esbuild, { entry, to }) {
+/** `uses`: packages fetched before that the entry imports by name. */
+function bundle(folder, esbuild, { entry, banner, uses = [] }) {
   copyFileSync(join(here, entry), join(folder, entry));
   const flags = ["--bundle", "--minify", "--format=esm", "--target=es2022", "--legal-comments=inline",
-    "--banner:js=/*! noVNC, MPL-2.0, and pako, MIT: see licences/novnc.txt */"];
+    `--banner:js=${banner}`, ...uses.map((name) => `--alias:${name}=${folders.get(name)}`)];
   return execFileSync(esbuild, [entry, ...flags], { cwd: folder, encoding: "utf8", maxBuffer: 1 << 25 });
 }
 
+let built = null;
 function tool() {
+  if (built) return built;
   const wanted = manifest.tools[process.arch];
   if (!wanted) throw new Error(`no esbuild pinned for ${process.arch}: add it to manifest.json`);
   const binary = join(fetchPackage(wanted), "bin/esbuild");
   chmodSync(binary, 0o755);
-  return binary;
+  return (built = binary);
 }
 
 function licenceText(folder, pkg, short) {
@@ -71,7 +75,8 @@ mkdirSync(join(out, "licences"), { recursive: true });
 for (const pkg of manifest.packages) {
   console.log(`${pkg.name} ${pkg.version}`);
   const folder = fetchPackage(pkg);
-  const short = pkg.name.replace(/^@/, "").replace(/\//, "-").replace("novnc-novnc", "novnc");
+  folders.set(pkg.name, folder);
+  const short = pkg.name.replace(/^@/, "").replace(/\//, "-").replace("novnc-novnc", "novnc").replace("xterm-xterm", "xterm");
   const written = {};
   const write = (name, text) => {
     writeFileSync(join(out, name), text);

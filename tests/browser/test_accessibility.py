@@ -39,6 +39,7 @@ PAGES = (
     "/logs",
     "/settings",
     "/console/berlin/web-1",
+    "/console/berlin/web-1?kind=text",
     "/there-is-no-such-page",
 )
 WAYS = {

@@ -17,7 +17,7 @@ from quart import Quart
 from panel.app import create_app
 from panel.engines.fake.engine import FakeEngine
 from panel.engines.fake.world import FakeWorld, world
-from panel.engines.types import ConsoleKind, ConsoleTarget, EngineKind, PowerState, TcpTarget
+from panel.engines.types import ConsoleTarget, EngineKind, PowerState, TcpTarget
 from panel.events import VmChanged
 from panel.models import Host, Session, Vm
 from panel.security import Actor, Source
@@ -123,7 +123,7 @@ async def screen(monkeypatch: Any, handler: Handler) -> AsyncIterator[None]:
     server = await asyncio.start_server(handle, "127.0.0.1", 0, limit=64 * 1024)
     port = server.sockets[0].getsockname()[1]
 
-    async def console(self: FakeEngine, ref: str, kind: ConsoleKind = ConsoleKind.VNC) -> ConsoleTarget:
+    async def console(self: FakeEngine, ref: str) -> ConsoleTarget:
         return TcpTarget("127.0.0.1", port)
 
     monkeypatch.setattr(FakeEngine, "console", console)

@@ -176,6 +176,7 @@ CALLS: dict[str, Call] = {
     "iso": lambda engine, ref: engine.update(ref, VmChange(iso=""), Recorder()),
     "boot_order": lambda engine, ref: engine.update(ref, VmChange(boot=(BootDevice.DISK,)), Recorder()),
     "screenshot": lambda engine, ref: engine.screenshot(ref, 320),
+    "text_console": lambda engine, ref: engine.text_console(ref),
     "password": lambda engine, ref: engine.set_password(ref, "root", SECRET),
     "images": lambda engine, _ref: engine.list_images(),
     "networks": lambda engine, _ref: engine.list_networks(),

@@ -23,10 +23,11 @@ import pycdlib
 import pytest
 
 from panel.engines.base import Engine
-from panel.engines.types import EngineKind, HostConnection, VmObservation
+from panel.engines.types import EngineKind, HostConnection, VmObservation, VmSpec
 
 from .kit import SECRET
 from .providers import Rig
+from .terminal import Terminal
 
 URI = "qemu:///system"
 NETWORK = f"oct-{os.getpid()}"  # two runs at once must not meet
@@ -110,6 +111,14 @@ class LibvirtRig(Rig):
                 return True
         except asyncssh.PermissionDenied:
             return False
+
+    async def enter_shell(self, terminal: Terminal, spec: VmSpec) -> None:
+        await terminal.type("\r")
+        if b"login" in (await terminal.until("login: |:~?[^ ]*# ", self.boot_seconds)).group():
+            await terminal.type("root\r")
+            await terminal.until("assword: ")
+            await terminal.type(f"{spec.password}\r")
+            await terminal.until("# ")
 
     def exists(self, path: str) -> bool:
         return Path(path).exists()

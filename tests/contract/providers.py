@@ -17,6 +17,7 @@ from panel.engines.registry import make_engine
 from panel.engines.types import EngineKind, HostConnection, VmObservation, VmSpec
 
 from .kit import SECRET, some_spec
+from .terminal import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,6 +81,11 @@ class Rig(ABC):
     @abstractmethod
     async def logs_in(self, seen: VmObservation, user: str, password: str) -> bool:
         """Whether the running guest lets ``user`` in with ``password``."""
+
+    async def enter_shell(self, terminal: Terminal, spec: VmSpec) -> None:
+        """From a fresh text console to a shell's prompt: log in where it asks. Here: press Enter, for a shell that is there."""
+        await terminal.type("\r")
+        await terminal.until("[#$] ?")
 
     @abstractmethod
     def exists(self, path: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import ClassVar
@@ -12,14 +11,14 @@ from panel.engines.base import Engine
 from panel.engines.capabilities import Capabilities
 from panel.engines.fake.behaviour import Behaviour, Manner, number
 from panel.engines.fake.checks import check_change, check_reservation, check_spec
+from panel.engines.fake.consoles import Consoles
 from panel.engines.fake.hardware import apply, make_vm, waits, wanted
 from panel.engines.fake.images import ISOS, images_of
-from panel.engines.fake.screen import Screen, picture
+from panel.engines.fake.screen import picture
 from panel.engines.fake.view import HOST_CPUS, HOST_MEMORY_MIB, ON, view_garbage, view_host, view_network, view_vm
 from panel.engines.fake.world import GIB, SEED_BYTES, FakeVm, FakeWorld, world
 from panel.engines.types import (
     ChangeOutcome,
-    ConsoleKind,
     ConsoleTarget,
     DeleteOutcome,
     EngineKind,
@@ -35,7 +34,7 @@ from panel.engines.types import (
     PowerAction,
     PowerState,
     Reporter,
-    StreamTarget,
+    TextTarget,
     VmChange,
     VmEvent,
     VmObservation,
@@ -71,6 +70,7 @@ class FakeEngine(Engine):
         update_live=True,
         delete=True,
         console=True,
+        text_console=True,
         password=True,
         scan=True,
         images=True,
@@ -109,7 +109,7 @@ class FakeEngine(Engine):
         self._vms = int(number(options, "vms", 0))
         self._shutdown_timeout = number(options, "shutdown_timeout", 1.0)
         self._queues: set[asyncio.Queue[VmEvent | None]] = set()
-        self._screens: set[asyncio.Task[None]] = set()
+        self._consoles = Consoles()
         self._first_seen: list[VmObservation] | None = None
 
     @property
@@ -150,9 +150,7 @@ class FakeEngine(Engine):
         """End what watches and what shows."""
         for queue in self._queues:
             queue.put_nowait(None)
-        for task in self._screens:
-            task.cancel()
-        await asyncio.gather(*self._screens, return_exceptions=True)
+        await self._consoles.close()
 
     async def host_status(self) -> HostStatus:
         """The sum of the VMs."""
@@ -295,7 +293,7 @@ class FakeEngine(Engine):
                 here.save()
         return DeleteOutcome(removed, kept)
 
-    async def console(self, ref: str, kind: ConsoleKind = ConsoleKind.VNC) -> ConsoleTarget:
+    async def console(self, ref: str) -> ConsoleTarget:
         """A screen that draws; each viewer has its own."""
         await self.behaviour.enter("console")
         vm = self._vm(ref)
@@ -303,16 +301,17 @@ class FakeEngine(Engine):
             raise Conflict(
                 _("{name} is {state}: it has no screen. Start it first."), name=vm.name, state=vm.state.value
             )
+        return self._consoles.screen(vm.title or vm.name, lambda: self._screen_seconds(vm))
 
-        async def dial() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-            ours, theirs = socket.socketpair()
-            screen = Screen(vm.title or vm.name, lambda: self._screen_seconds(vm))
-            task = asyncio.create_task(screen.serve(*await asyncio.open_unix_connection(sock=ours)))
-            self._screens.add(task)
-            task.add_done_callback(self._screens.discard)
-            return await asyncio.open_unix_connection(sock=theirs)
-
-        return StreamTarget(dial)
+    async def text_console(self, ref: str) -> TextTarget:
+        """A small shell, for one at a time."""
+        await self.behaviour.enter("text_console")
+        vm = self._vm(ref)
+        if vm.state not in ON:
+            raise Conflict(
+                _("{name} is {state}: no shell runs in it. Start it first."), name=vm.name, state=vm.state.value
+            )
+        return self._consoles.text(ref, vm.name, lambda: self._screen_seconds(vm) is not None)
 
     def _screen_seconds(self, vm: FakeVm) -> float | None:
         return vm.ran(self.world.clock()) if vm.state in ON and vm.ref in self.world.vms else None

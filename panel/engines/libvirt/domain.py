@@ -70,6 +70,7 @@ class DomainConfig:
     nics: tuple[DomainNic, ...]
     disks: tuple[DomainDisk, ...]
     graphics: tuple[tuple[str, str], ...]
+    serial: str  # the type of its first console (``pty``); empty when it has none
     agent_channel: bool
     agent_connected: bool
     boot: tuple[BootDevice, ...] = ()
@@ -217,6 +218,7 @@ def read_domain(xml: str) -> DomainConfig:
         nics=tuple(_nic(item, index, names) for index, item in enumerate(root.findall("devices/interface"))),
         disks=tuple(_disk(item) for item in root.findall("devices/disk")),
         graphics=tuple(_graphics(item) for item in root.findall("devices/graphics")),
+        serial=_serial(root),
         agent_channel=agent is not None,
         agent_connected=agent is not None and agent.get("state") == "connected",
         boot=boot_order(root),
@@ -277,6 +279,15 @@ def _disk(item: Element) -> DomainDisk:
         bus=target.get("bus", "") if target is not None else "",
         format=driver.get("type", "") if (driver := item.find("driver")) is not None else "",
     )
+
+
+def _serial(root: Element) -> str:
+    """The type of the device that ``openConsole`` takes: the first console, else the first serial port."""
+    for path in ("devices/console", "devices/serial"):
+        item = root.find(path)
+        if item is not None:
+            return item.get("type", "")
+    return ""
 
 
 def _graphics(item: Element) -> tuple[str, str]:

@@ -11,7 +11,7 @@ import libvirt
 
 from panel.engines.base import Engine
 from panel.engines.capabilities import Capabilities
-from panel.engines.libvirt import console, hardware, host, power, remove, reservations, screen, storage, update
+from panel.engines.libvirt import console, hardware, host, power, remove, reservations, screen, storage, text, update
 from panel.engines.libvirt.client import Client, Lane
 from panel.engines.libvirt.create import Creation, Site, disk_name, is_name, is_ref, seed_name
 from panel.engines.libvirt.domain import read_domain
@@ -22,7 +22,6 @@ from panel.engines.libvirt.seed import check_login
 from panel.engines.libvirt.uri import connection_uri, is_local, ssh_endpoint
 from panel.engines.types import (
     ChangeOutcome,
-    ConsoleKind,
     ConsoleTarget,
     DeleteOutcome,
     EngineKind,
@@ -38,6 +37,7 @@ from panel.engines.types import (
     PowerState,
     Reporter,
     SshEndpoint,
+    TextTarget,
     VmChange,
     VmEvent,
     VmObservation,
@@ -91,6 +91,7 @@ class LibvirtEngine(Engine):
         update_live=True,
         delete=True,
         console=True,
+        text_console=True,
         password=True,
         scan=True,
         images=True,
@@ -209,8 +210,11 @@ class LibvirtEngine(Engine):
         self._looker.forget(ref)
         return outcome
 
-    async def console(self, ref: str, kind: ConsoleKind = ConsoleKind.VNC) -> ConsoleTarget:
+    async def console(self, ref: str) -> ConsoleTarget:
         return await console.target(self.client, ref)
+
+    async def text_console(self, ref: str) -> TextTarget:
+        return await text.target(self.client, ref)
 
     async def set_password(self, ref: str, user: str, password: str) -> None:
         check_login(user, password)

@@ -1,101 +1,29 @@
-// The console page: a screen (noVNC) that keeps itself connected, keys, paste, views, screenshots and power buttons.
-// No inline script or style. URLs come from the data attributes of #console, words from #console-words.
+// The screen of a VM (noVNC): keys, paste, views and screenshots. No inline script or style. Connecting, words and power
+// buttons: console-link.js.
 import { RFB, KeyTable, keysyms } from "../vendor/novnc.js";
 
-const $ = (selector, root = document) => root.querySelector(selector);
-const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
-const root = $("#console");
-const words = $("#console-words").dataset;
-const canvasBox = $("[data-screen]");
-const csrf = () => $('meta[name="csrf-token"]')?.content ?? "";
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+import { $, $$, again, choice, choose, connected, fullscreen, note, pause, refuse, root, start, words } from "./console-link.js";
 
-const STEPS = [500, 1000, 2000, 4000, 8000, 15000, 30000]; // back-off between attempts, ms
+const canvasBox = $("[data-screen]");
 const KEY_DOWN_MS = 8;
 const KEY_GAP_MS = 22; // slower than any guest's keyboard controller
 
 let rfb = null;
-let attempt = 0;
-let retryTimer = 0;
-let generation = 0; // of connections: what an old one still says is ignored
-let refusal = ""; // what the screen itself said against us
 
-// ---- what the page shows -----------------------------------------------------------------------------------------
-function show(state, title = "", text = "") {
-  root.dataset.state = state;
-  $(".console-link-text").textContent = words[state] ?? "";
-  $("#console-link").title = words[state] ?? "";
-  $(".console-message-title").textContent = title;
-  $(".console-message-text").textContent = text;
-  for (const button of $$("[data-when]")) button.hidden = !button.dataset.when.split(" ").includes(state);
-  for (const button of $$('[data-do="cad"], [data-do="paste"], [data-do="screenshot"], [data-do="typing"]')) {
-    button.disabled = state !== "connected";
-  }
-}
-
-let noteTimer = 0;
-function note(text) {
-  const box = $("#console-note");
-  box.textContent = text;
-  box.hidden = !text;
-  clearTimeout(noteTimer);
-  noteTimer = setTimeout(() => (box.hidden = true), 6000);
-}
-
-// ---- talking to the panel ----------------------------------------------------------------------------------------
-class Refused extends Error {
-  constructor(status, message) {
-    super(message);
-    this.status = status;
-  }
-}
-
-async function call(url, form = null) {
-  const options = { headers: { Accept: "application/json", "X-CSRF-Token": csrf() }, redirect: "manual" };
-  if (form) Object.assign(options, { method: "POST", body: new URLSearchParams({ ...form, csrf_token: csrf() }) });
-  let answer;
-  try {
-    answer = await fetch(url, options);
-  } catch {
-    throw new Refused(0, words.unreachable);
-  }
-  if (answer.type === "opaqueredirect") throw new Refused(401, "");
-  const body = await answer.json().catch(() => null);
-  if (!answer.ok) throw new Refused(answer.status, body?.msg ?? words.unreachable);
-  return body?.data ?? {};
-}
-
-// ---- connecting, and again ---------------------------------------------------------------------------------------
-async function connect() {
-  clearTimeout(retryTimer);
-  const mine = ++generation;
-  drop();
-  refusal = "";
-  show("connecting", words.connecting);
-  let ticket;
-  try {
-    ({ ticket } = await call(root.dataset.ticketUrl, {}));
-  } catch (error) {
-    if (mine === generation) failed(error.status, error.message);
-    return;
-  }
-  if (mine !== generation) return;
-  const url = new URL(root.dataset.socketUrl, location.href);
-  url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
-  // The ticket is a subprotocol: a URL would be written to logs. noVNC gets the socket, so that we see its close code.
-  const socket = new WebSocket(url, ["binary", `ticket.${ticket}`]);
-  socket.addEventListener("close", (event) => mine === generation && failed(event.code - 4000, event.reason));
+// noVNC gets the socket, so that we see its close code.
+function open(socket, current) {
   rfb = new RFB(canvasBox, socket, { shared: true });
   rfb.background = "#0b0e12";
-  rfb.addEventListener("connect", () => mine === generation && connected());
+  rfb.addEventListener("connect", () => current() && shown());
   rfb.addEventListener("credentialsrequired", () => refuse(words.passwordText));
   rfb.addEventListener("securityfailure", (event) => refuse(`${words.securityText} ${event.detail.reason ?? ""}`));
   applyView();
 }
 
-function refuse(text) {
-  refusal = text;
-  rfb?.disconnect();
+function shown() {
+  connected();
+  applyView();
+  if (!$("dialog[open]")) rfb.focus();
 }
 
 function drop() {
@@ -106,91 +34,6 @@ function drop() {
   }
   rfb = null;
   releaseHeld();
-}
-
-function connected() {
-  attempt = 0;
-  show("connected");
-  applyView();
-  if (!$("dialog[open]")) rfb.focus();
-}
-
-// status: as of HTTP; a websocket's close code is 4000 + that. Anything else means: try again.
-function failed(status, reason) {
-  drop();
-  if (status === 401 || status === 403) return show("ended", words.ended, words.endedText);
-  if (status === 404) return show("ended", words.ended, words.goneText);
-  if (refusal) return show("ended", words.ended, refusal);
-  show("waiting", words.waiting, [reason, words.waitingText].filter(Boolean).join(" "));
-  const wait = STEPS[Math.min(attempt++, STEPS.length - 1)] * (0.75 + Math.random() / 2);
-  retryTimer = setTimeout(connect, wait);
-  look();
-}
-
-function off() {
-  clearTimeout(retryTimer);
-  generation++;
-  drop();
-  show("off", words.off, words.offText);
-}
-
-// ---- the VM's state ----------------------------------------------------------------------------------------------
-async function look() {
-  let seen;
-  try {
-    seen = await call(root.dataset.stateUrl);
-  } catch (error) {
-    if (error.status === 401 && root.dataset.state !== "connected") failed(401, "");
-    return;
-  }
-  for (const [action, why] of Object.entries(seen.power)) {
-    for (const button of $$(`[data-power="${action}"]`)) {
-      button.disabled = Boolean(why);
-      button.title = why ?? "";
-    }
-  }
-  const on = ["running", "suspended"].includes(seen.state);
-  const state = root.dataset.state;
-  if (state === "off" && on) {
-    attempt = 0;
-    connect();
-  } else if (state === "waiting" && ["stopped", "crashed"].includes(seen.state)) {
-    off();
-  } else if (state === "waiting" && seen.state === "missing") {
-    failed(404, "");
-  }
-}
-
-async function watch() {
-  for (;;) {
-    await pause(root.dataset.state === "connected" ? 10000 : 2000);
-    if (!document.hidden && root.dataset.state !== "ended") await look();
-  }
-}
-
-async function power(action) {
-  const question = { stop: words.sureStop, reset: words.sureReset }[action];
-  if (question && !(await sure(question))) return;
-  try {
-    await call(root.dataset.powerUrl, { action });
-    note(words.asked);
-  } catch (error) {
-    note(error.message);
-  }
-  for (const ms of [500, 1500]) {
-    await pause(ms);
-    await look();
-  }
-}
-
-function sure(question) {
-  const dialog = $("#console-sure");
-  $(".dialog-text", dialog).textContent = question;
-  dialog.returnValue = "";
-  dialog.showModal();
-  return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve(dialog.returnValue === "ok"), { once: true });
-  });
 }
 
 // ---- keys --------------------------------------------------------------------------------------------------------
@@ -280,13 +123,7 @@ typing.addEventListener("input", () => {
 });
 
 // ---- the view ----------------------------------------------------------------------------------------------------
-function view() {
-  try {
-    return localStorage.getItem("console-view") ?? "fit";
-  } catch {
-    return "fit";
-  }
-}
+const view = () => choice("console-view", "fit");
 
 function applyView() {
   if (rfb) {
@@ -298,13 +135,6 @@ function applyView() {
     // noVNC has no public word for whether the server takes sizes (1.7)
     if (button.dataset.view === "resize") button.disabled = rfb?._supportsSetDesktopSize === false;
   }
-}
-
-async function fullscreen() {
-  if (document.fullscreenElement) return document.exitFullscreen();
-  await root.requestFullscreen?.();
-  await navigator.keyboard?.lock?.().catch(() => {}); // Alt+Tab and Esc go to the VM, where the browser allows it
-  rfb?.focus();
 }
 
 function screenshot() {
@@ -323,39 +153,26 @@ const DO = {
   cad: () => rfb?.sendCtrlAltDel(),
   fullscreen,
   paste: () => $("#console-paste").showModal(),
-  reconnect: () => ((attempt = 0), connect()),
+  reconnect: again,
   screenshot,
   type: typeText,
   typing: () => (resetTyping(), typing.focus()),
 };
 
-root.addEventListener("click", (event) => {
-  const button = event.target.closest("button");
-  if (!button) return;
-  const { do: what, keys, hold: holds, view: mode, power: action } = button.dataset;
+function pressed(button) {
+  const { do: what, keys, hold: holds, view: mode } = button.dataset;
   if (keys) chord(keys.split("+"));
   if (holds) hold(button);
-  if (action) {
-    button.closest("[popover]")?.hidePopover();
-    power(action);
-  }
   if (mode) {
-    try {
-      localStorage.setItem("console-view", mode);
-    } catch {
-      // private browsing: for this page only
-    }
+    choose("console-view", mode);
     button.closest("[popover]")?.hidePopover();
     applyView();
   }
   if (what) DO[what]();
   if (what === "cad" || mode) rfb?.focus();
-});
+}
 // A press on the toolbar must not take the phone's keyboard away.
 $(".console-bar").addEventListener("pointerdown", (event) => document.activeElement === typing && event.preventDefault());
 $("#console-view").addEventListener("beforetoggle", applyView);
-window.addEventListener("online", () => root.dataset.state === "waiting" && connect());
-window.addEventListener("pagehide", drop);
 
-connect();
-watch();
+start({ open, drop, focus: () => rfb?.focus(), needs: ["cad", "paste", "screenshot", "typing"] }, pressed);
