@@ -97,11 +97,26 @@ async def bridge(
         await asyncio.gather(*pumps, return_exceptions=True)
 
 
-def hang_up(writer: asyncio.StreamWriter) -> None:
+def vm_ended() -> Closing:
+    """The VM hung up."""
+    return Closing(VM_ENDED, Text(_("The VM closed its screen.")))
+
+
+def vm_stalled() -> Closing:
+    """The VM takes nothing."""
+    return Closing(VM_STALLED, Text(_("The VM's screen takes no input.")))
+
+
+def text_refused() -> Closing:
+    """A text message to a screen."""
+    return Closing(UNSUPPORTED_DATA, Text(_("A screen takes binary messages only.")))
+
+
+def hang_up(end: asyncio.StreamWriter | asyncio.WriteTransport) -> None:
     """Close the VM's side; what it does not take within ``FLUSH_SECONDS`` is dropped, so that nothing lingers."""
     with suppress(OSError, RuntimeError):
-        writer.close()
-    abort = getattr(writer.transport, "abort", None)
+        end.close()
+    abort = getattr(getattr(end, "transport", end), "abort", None)
     if abort is not None:
         asyncio.get_running_loop().call_later(FLUSH_SECONDS, abort)
 
@@ -113,7 +128,7 @@ async def _to_browser(reader: asyncio.StreamReader, browser: Browser, traffic: T
         except OSError:
             data = b""
         if not data:
-            return Closing(VM_ENDED, Text(_("The VM closed its screen.")))
+            return vm_ended()
         try:
             async with asyncio.timeout(stall):
                 await browser.send(data)
@@ -129,15 +144,15 @@ async def _to_vm(browser: Browser, writer: asyncio.StreamWriter, traffic: Traffi
         except OSError:
             return Closing.browser_gone()
         if isinstance(data, str):
-            return Closing(UNSUPPORTED_DATA, Text(_("A screen takes binary messages only.")))
+            return text_refused()
         try:
             writer.write(data)
             async with asyncio.timeout(stall):
                 await writer.drain()
         except TimeoutError:
-            return Closing(VM_STALLED, Text(_("The VM's screen takes no input.")))
+            return vm_stalled()
         except (OSError, RuntimeError):  # uvloop: writing to a closed transport
-            return Closing(VM_ENDED, Text(_("The VM closed its screen.")))
+            return vm_ended()
         traffic.up += len(data)
 
 

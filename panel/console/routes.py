@@ -7,6 +7,7 @@ is opened; the websocket's ticket travels as a subprotocol, which no log writes.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass
 from typing import cast
@@ -14,6 +15,8 @@ from typing import cast
 from quart import Blueprint, Response, jsonify, redirect, request, websocket
 
 from panel.console.bridge import Closing, Traffic, bridge, hang_up
+from panel.console.handover import EXTENSION
+from panel.console.tunnel import Tunnel, take_over
 from panel.engines.types import PowerAction
 from panel.errors import NotFound, PanelError, Unauthorized
 from panel.models import Vm
@@ -91,14 +94,31 @@ async def _show(held: ConsolePass, opened: OpenConsole, streams: Streams) -> Clo
     """Let the browser in and pump until the end; the log hears of both."""
     started, traffic = time.monotonic(), Traffic()
     try:
+        tunnel = await _tunnel(streams, traffic)
         await _accept()
         await services().consoles.opened(held)
-        return await bridge(websocket, *streams, opened.ended, traffic)
+        if tunnel is None:
+            return await bridge(websocket, *streams, opened.ended, traffic)
+        await asyncio.wait((tunnel.done, opened.ended), return_when=asyncio.FIRST_COMPLETED)
+        if opened.ended.done():
+            tunnel.end(Closing.of(opened.ended.result()))
+        return tunnel.done.result()
     except OSError:  # the browser left while we dialled
         return Closing.browser_gone()
     finally:
         hang_up(streams[1])
         await services().consoles.closed(held, time.monotonic() - started, traffic.down, traffic.up)
+
+
+async def _tunnel(streams: Streams, traffic: Traffic) -> Tunnel | None:
+    """The quick road, offered to the server; None where the server or the VM's side has none."""
+    offer = websocket.scope.get("extensions", {}).get(EXTENSION)
+    end = await take_over(*streams) if offer is not None else None
+    if end is None:
+        return None
+    tunnel = Tunnel(end, traffic)
+    offer(tunnel)
+    return tunnel
 
 
 async def _accept() -> None:
