@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from quart import Blueprint, Response, jsonify, redirect, request, websocket
 
@@ -112,7 +112,8 @@ async def _show(held: ConsolePass, opened: OpenConsole, streams: Streams) -> Clo
 
 async def _tunnel(streams: Streams, traffic: Traffic) -> Tunnel | None:
     """The quick road, offered to the server; None where the server or the VM's side has none."""
-    offer = websocket.scope.get("extensions", {}).get(EXTENSION)
+    extensions = cast("dict[str, Any]", websocket.scope.get("extensions") or {})
+    offer = extensions.get(EXTENSION)
     end = await take_over(*streams) if offer is not None else None
     if end is None:
         return None

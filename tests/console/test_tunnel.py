@@ -57,15 +57,18 @@ async def test_a_server_that_stops_says_so(panel: Panel, monkeypatch: pytest.Mon
 
 async def test_a_dead_browser_is_noticed(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its machine is gone: it answers no ping, and no FIN comes."""
-    async with screen(monkeypatch, echo), serve(panel.app, ws_ping_interval=0.2) as place:
-        async with dial(panel, place, await fresh(panel)) as socket:
-            await read(socket, len(GREETING))
-            await asyncio.sleep(1)
-            assert panel.consoles.open_count == 1, "it answers, and stays"
-            socket.transport.pause_reading()
-            async with asyncio.timeout(5):
-                while panel.consoles.open_count:
-                    await asyncio.sleep(0.02)
+    async with (
+        screen(monkeypatch, echo),
+        serve(panel.app, ws_ping_interval=0.2) as place,
+        dial(panel, place, await fresh(panel)) as socket,
+    ):
+        await read(socket, len(GREETING))
+        await asyncio.sleep(1)
+        assert panel.consoles.open_count == 1, "it answers, and stays"
+        socket.transport.pause_reading()
+        async with asyncio.timeout(5):
+            while panel.consoles.open_count:
+                await asyncio.sleep(0.02)
 
 
 async def test_pings_are_answered(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
