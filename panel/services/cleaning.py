@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import ip_address
+from typing import Any
 
 from panel.engines.types import NicObservation, VmObservation
 from panel.services.names import MAC
@@ -22,25 +23,28 @@ HIDDEN = frozenset({"Cc", "Cf", "Cs", "Cn"})  # control characters, and those th
 def cleaned(seen: VmObservation) -> VmObservation:
     """The same observation with texts that are one line, numbers that are possible, and addresses that are addresses."""
     disk, cpu, used = seen.disk_gib, seen.cpu_seconds, seen.memory_used_mib
-    return replace(
-        seen,
-        title=one_line(seen.title),
-        os_name=one_line(seen.os_name),
-        cpu_count=min(max(0, seen.cpu_count), LARGEST_INT),
-        memory_mib=min(max(0, seen.memory_mib), LARGEST_INT),
-        disk_gib=disk if disk is not None and 0 <= disk <= LARGEST_DISK_GIB else None,
-        nics=tuple(_nics(seen.nics)),
-        cpu_seconds=cpu if cpu is not None and math.isfinite(cpu) and cpu >= 0 else None,
-        memory_used_mib=used if used is not None and 0 <= used <= LARGEST_INT else None,
-        disk_read_bytes=_counter(seen.disk_read_bytes),
-        disk_write_bytes=_counter(seen.disk_write_bytes),
-        net_rx_bytes=_counter(seen.net_rx_bytes),
-        net_tx_bytes=_counter(seen.net_tx_bytes),
-    )
+    good: dict[str, Any] = {
+        "title": one_line(seen.title),
+        "os_name": one_line(seen.os_name),
+        "cpu_count": min(max(0, seen.cpu_count), LARGEST_INT),
+        "memory_mib": min(max(0, seen.memory_mib), LARGEST_INT),
+        "disk_gib": disk if disk is not None and 0 <= disk <= LARGEST_DISK_GIB else None,
+        "nics": tuple(_nics(seen.nics)),
+        "cpu_seconds": cpu if cpu is not None and math.isfinite(cpu) and cpu >= 0 else None,
+        "memory_used_mib": used if used is not None and 0 <= used <= LARGEST_INT else None,
+        "disk_read_bytes": _counter(seen.disk_read_bytes),
+        "disk_write_bytes": _counter(seen.disk_write_bytes),
+        "net_rx_bytes": _counter(seen.net_rx_bytes),
+        "net_tx_bytes": _counter(seen.net_tx_bytes),
+    }
+    wrong = {name: value for name, value in good.items() if value != getattr(seen, name)}
+    return replace(seen, **wrong) if wrong else seen
 
 
 def one_line(text: str, most: int = 200) -> str:
     """A text for people: one line, without hidden characters, cut at ``most``."""
+    if text.isprintable() and "  " not in text:  # as nearly all are: nothing to look for, letter by letter
+        return text.strip()[:most]
     shown = "".join(" " if char.isspace() else char for char in text)
     shown = "".join(char for char in shown if unicodedata.category(char) not in HIDDEN)
     return re.sub(" +", " ", shown).strip()[:most]
@@ -54,7 +58,10 @@ def _nics(seen: Iterable[NicObservation]) -> list[NicObservation]:
         if MAC.fullmatch(mac) and mac not in known:
             port = nic.port if INTERFACE.fullmatch(nic.port) else ""
             addresses = tuple(text for text in nic.addresses if _is_address(text))
-            known[mac] = replace(nic, mac=mac, network=one_line(nic.network, 64), addresses=addresses, port=port)
+            network = one_line(nic.network, 64)
+            if (mac, network, addresses, port) != (nic.mac, nic.network, nic.addresses, nic.port):
+                nic = replace(nic, mac=mac, network=network, addresses=addresses, port=port)  # noqa: PLW2901
+            known[mac] = nic
     return list(known.values())
 
 

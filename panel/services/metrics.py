@@ -16,6 +16,7 @@ import structlog
 from tortoise.exceptions import IntegrityError
 
 from panel.models import Host, HostMetrics, Vm, VmMetrics
+from panel.services.observations import Known
 from panel.services.series import COARSE, DAY, FINE, GAP, HOUR, MIDDLE, POINT, Resolution, decode, patch, roll_up
 from panel.services.tracks import Track
 
@@ -85,7 +86,7 @@ class MetricsService:
 
     # -- what was seen ---------------------------------------------------------------------------------------------
 
-    def vms_seen(self, host_id: int, vms: Iterable[Vm]) -> None:
+    def vms_seen(self, host_id: int, vms: Iterable[Vm | Known]) -> None:
         """A round of a host went well and measured these VMs. Those that are off or were not seen are not among them."""
         moment, tracks = self._clock(), self._tracks[VMS]
         total = [0.0] * len(RATES)

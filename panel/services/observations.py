@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from panel.engines.types import NicObservation, PowerState, VmObservation
 from panel.events import EventBus, VmChanged
 from panel.models import Address, Host, Nic, Vm
+from panel.models.writing import write_changes
 from panel.services.cleaning import cleaned
 from panel.services.clock import now
 
@@ -17,13 +20,49 @@ STORED = (
     "title", "cpu_count", "memory_mib", "disk_gib", "state", "known_state", "state_since", "seen_at", "agent",
     "cpu_percent", "memory_used_mib", "rates",
 )  # fmt: skip  # not "pending": its task writes it, and a row read before that must not undo it
-QUIET = frozenset({"seen_at"})  # a change of these alone is no news
+NEWS = tuple(name for name in STORED if name not in {"seen_at", "state_since"})  # what a change of is worth telling
+READ = ("id", "ref", "pending", *NEWS)
+NIC = ("mode", "network", "addresses", "port")  # what is seen of an interface, beside its MAC
+SLICE = 100  # VMs that are gone through at once: the loop is free between two slices
 COUNTERS = {
     "disk_read": "disk_read_bytes",
     "disk_write": "disk_write_bytes",
     "net_rx": "net_rx_bytes",
     "net_tx": "net_tx_bytes",
 }
+
+
+Wires = dict[str, tuple[Any, ...]]  # of one VM, by MAC: the values of ``NIC``
+
+
+@dataclass(slots=True)
+class Known:
+    """What the row of a VM says of what was seen: no model, which would cost as much as all else of a round together.
+
+    Attributes:
+        state_since: set with a new state, else None.
+    """
+
+    id: int
+    ref: str
+    pending: list[str]
+    title: str
+    cpu_count: int
+    memory_mib: int
+    disk_gib: float
+    state: PowerState
+    known_state: PowerState
+    agent: bool | None
+    cpu_percent: float | None
+    memory_used_mib: int | None
+    rates: dict[str, float]
+    state_since: datetime | None = None
+    seen_at: datetime | None = None
+    wires: Wires = field(default_factory=dict)
+
+    def values(self) -> tuple[Any, ...]:
+        """In the order of ``NEWS``."""
+        return tuple(getattr(self, name) for name in NEWS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +78,11 @@ class Observations:
         self._events = events
         self._samples: dict[int, _Sample] = {}
         self._touched: dict[int, float] = {}
+        self._rewired: set[int] = set()  # VMs whose interfaces changed in a round that is not yet stored
         self.rewired: Callable[[int], None] = lambda _host_id: None  # told of a host whose interfaces changed
-        self.measured: Callable[[int, list[Vm]], None] = lambda _host_id, _vms: None  # told of what a round measured
+        self.measured: Callable[[int, Sequence[Known]], None] = lambda _host_id, _vms: (
+            None
+        )  # told of what a round measured
 
     def touch(self, vm_id: int) -> None:
         """A service acts on the VM: a round that began before this must not overwrite what it finds."""
@@ -50,38 +92,55 @@ class Observations:
         """The VM is gone."""
         self._samples.pop(vm_id, None)
         self._touched.pop(vm_id, None)
+        self._rewired.discard(vm_id)
 
     async def apply_round(self, host: Host, seen: Iterable[VmObservation], began: float) -> None:
         """One round of a host. ``began``: ``time.monotonic()`` before the hypervisor was asked."""
-        by_ref = {item.ref: cleaned(item) for item in seen}
-        changed: list[Vm] = []
-        unchanged: list[Vm] = []
-        measured: list[Vm] = []
-        for vm in await Vm.filter(host_id=host.id, creating=False).prefetch_related("nics"):
-            if self._touched.get(vm.id, 0.0) >= began:
-                continue
-            observation = by_ref.get(vm.ref)
-            if observation is None:
-                news = self._mark(vm, PowerState.MISSING)
-                self._samples.pop(vm.id, None)
-            else:
-                counted = vm.id in self._samples  # else its numbers are of long ago
-                news = self._write(vm, observation)
+        by_ref = {item.ref: item for item in seen}
+        rows = await _known(host)
+        changes: dict[int, dict[str, Any]] = {}
+        measured: list[Known] = []
+        for number, vm in enumerate(rows, 1):
+            if self._touched.get(vm.id, 0.0) < began:
+                before, counted = vm.values(), vm.id in self._samples  # else its numbers are of long ago
+                await self._apply(host, vm, by_ref.get(vm.ref))
+                if changed := _changed(vm, before):
+                    changes[vm.id] = changed
                 if counted and vm.state is PowerState.RUNNING:
                     measured.append(vm)
-                if await self._write_nics(vm, observation.nics):
-                    news = True
-                    self.rewired(host.id)
-            (changed if news else unchanged).append(vm)
+            if number % SLICE == 0:
+                await asyncio.sleep(0)
         self.measured(host.id, measured)
-        changed = [vm for vm in changed if self._touched.get(vm.id, 0.0) < began]
-        if changed:
-            await Vm.bulk_update(changed, fields=STORED, batch_size=200)
-            await self._nothing_pends(changed)
-        if unchanged:
-            await Vm.filter(id__in=[vm.id for vm in unchanged]).update(seen_at=now())
-        for vm in changed:
-            self._events.publish(VmChanged(vm.id, host.id))
+        await self._store_round(host, rows, changes, began)
+
+    async def _apply(self, host: Host, vm: Known, seen: VmObservation | None) -> None:
+        if seen is None:
+            self._mark(vm, PowerState.MISSING)
+            self._samples.pop(vm.id, None)
+            return
+        seen = cleaned(seen)
+        self._write(vm, seen)
+        if vm.wires != {nic.mac: tuple(_nic_values(nic).values()) for nic in seen.nics}:
+            row = await Vm.get_or_none(id=vm.id).prefetch_related("nics")
+            if row is not None and await self._write_nics(row, seen.nics):
+                self._rewired.add(vm.id)
+                self.rewired(host.id)
+
+    async def _store_round(
+        self, host: Host, rows: Sequence[Known], changes: dict[int, dict[str, Any]], began: float
+    ) -> None:
+        """Write what changed, and of all that they were seen; but of those that a service touched meanwhile, nothing."""
+        touched = [vm.id for vm in rows if self._touched.get(vm.id, 0.0) >= began]
+        for vm_id in touched:
+            changes.pop(vm_id, None)
+        await write_changes(Vm, changes)
+        await self._nothing_pends([vm for vm in rows if vm.id in changes])
+        if rows:
+            seen = Vm.filter(host_id=host.id, creating=False, id__lte=max(vm.id for vm in rows))
+            await (seen.exclude(id__in=touched) if touched else seen).update(seen_at=now())
+        for vm_id in [vm.id for vm in rows if vm.id in changes or vm.id in self._rewired]:
+            self._rewired.discard(vm_id)
+            self._events.publish(VmChanged(vm_id, host.id))
 
     async def apply_one(self, vm: Vm, observation: VmObservation) -> None:
         """One VM, just read."""
@@ -111,7 +170,7 @@ class Observations:
             self._samples.pop(vm.id, None)
             self._events.publish(VmChanged(vm.id, host.id))
 
-    async def _nothing_pends(self, seen: Iterable[Vm]) -> None:
+    async def _nothing_pends(self, seen: Iterable[Vm | Known]) -> None:
         """What waits for the next start of a VM holds once it is off."""
         off = [vm for vm in seen if vm.pending and vm.state is PowerState.STOPPED]
         for vm in off:
@@ -119,16 +178,13 @@ class Observations:
         if off:
             await Vm.filter(id__in=[vm.id for vm in off]).update(pending=[])
 
-    def _mark(self, vm: Vm, state: PowerState) -> bool:
-        news = vm.state is not state
-        if news:
+    def _mark(self, vm: Vm | Known, state: PowerState) -> None:
+        if vm.state is not state:
             vm.state, vm.state_since = state, now()
         vm.known_state, vm.seen_at = state, now()
         vm.cpu_percent, vm.memory_used_mib, vm.rates, vm.agent = None, None, {}, None
-        return news
 
-    def _write(self, vm: Vm, seen: VmObservation) -> bool:
-        before = {name: getattr(vm, name) for name in STORED if name not in QUIET}
+    def _write(self, vm: Vm | Known, seen: VmObservation) -> None:
         if vm.state is not seen.state:
             vm.state, vm.state_since = seen.state, now()
         vm.known_state, vm.seen_at = seen.state, now()
@@ -139,9 +195,8 @@ class Observations:
             vm.disk_gib = round(seen.disk_gib, 2)
         vm.agent, vm.memory_used_mib = seen.agent, seen.memory_used_mib
         self._write_rates(vm, seen)
-        return any(getattr(vm, name) != value for name, value in before.items())
 
-    def _write_rates(self, vm: Vm, seen: VmObservation) -> None:
+    def _write_rates(self, vm: Vm | Known, seen: VmObservation) -> None:
         last, moment = self._samples.get(vm.id), time.monotonic()
         if seen.state is not PowerState.RUNNING:
             self._samples.pop(vm.id, None)
@@ -183,6 +238,22 @@ class Observations:
                 await nic.update_from_dict({"addresses": [], "port": ""}).save(update_fields=["addresses", "port"])
                 news = True
         return news
+
+
+async def _known(host: Host) -> list[Known]:
+    """The VMs of a host that are made, with their interfaces. Two queries, no models."""
+    made = await Vm.filter(host_id=host.id, creating=False).order_by("id").values_list(*READ)
+    rows = {values[0]: Known(*values) for values in made}
+    nics = await Nic.filter(vm__host_id=host.id).order_by("id").values_list("vm_id", "mac", *NIC)
+    for vm_id, mac, *values in nics:
+        if vm_id in rows:
+            rows[vm_id].wires[mac] = tuple(values)
+    return list(rows.values())
+
+
+def _changed(vm: Known, before: tuple[Any, ...]) -> dict[str, Any]:
+    changed = {name: getattr(vm, name) for name, old in zip(NEWS, before, strict=True) if getattr(vm, name) != old}
+    return changed | ({"state_since": vm.state_since} if vm.state_since else {})
 
 
 def _nic_values(seen: NicObservation) -> dict[str, Any]:

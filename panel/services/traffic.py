@@ -51,7 +51,11 @@ def this_month() -> str:
 
 def limit_bytes(vm: Vm) -> int | None:
     """What the VM may send and receive in a month; None: as much as it likes."""
-    return int(vm.limits.get("flu_num", 0)) * GIB or None
+    return _most(vm.limits)
+
+
+def _most(limits: Mapping[str, int]) -> int | None:
+    return int(limits.get("flu_num", 0)) * GIB or None
 
 
 async def usage(vm: Vm) -> Usage:
@@ -114,11 +118,13 @@ class TrafficKeeper:
         query = Traffic.filter(vm__host_id__in=list(host_ids), month=this_month())
         for row in await query.values("vm_id", "sent_bytes", "received_bytes"):
             used[row["vm_id"]] = row["sent_bytes"] + row["received_bytes"]
-        for vm in await Vm.filter(host_id__in=list(host_ids)).only("id", "host_id", "name", "limits", "at_limit"):
-            most = limit_bytes(vm)
-            reached = most is not None and used.get(vm.id, 0) >= most
-            if reached != vm.at_limit:
-                await Vm.filter(id=vm.id).update(at_limit=reached)
+        for vm_id, limits, at_limit in await Vm.filter(host_id__in=list(host_ids)).values_list(
+            "id", "limits", "at_limit"
+        ):
+            most = _most(limits)
+            reached = most is not None and used.get(vm_id, 0) >= most
+            if reached != at_limit and (vm := await Vm.get_or_none(id=vm_id)):
+                await Vm.filter(id=vm_id).update(at_limit=reached)
                 await self._tell(vm, reached)
 
     async def _add(self, counts: Mapping[int, Count]) -> None:
