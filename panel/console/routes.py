@@ -114,8 +114,8 @@ async def _tunnel(streams: Streams, traffic: Traffic) -> Tunnel | None:
     """The quick road, offered to the server; None where the server or the VM's side has none."""
     extensions = cast("dict[str, Any]", websocket.scope.get("extensions") or {})
     offer = extensions.get(EXTENSION)
-    end = await take_over(*streams) if offer is not None else None
-    if end is None:
+    end = await take_over(*streams) if offer else None
+    if offer is None or end is None:
         return None
     tunnel = Tunnel(end, traffic)
     offer(tunnel)
