@@ -10,6 +10,7 @@ import structlog
 import uvicorn
 
 from panel.app import create_app
+from panel.console.handover import TunnelProtocol
 from panel.pages.live import end_streams
 from panel.settings import Settings
 
@@ -35,7 +36,7 @@ def serve_forever(settings: Settings) -> None:
         port=settings.port,
         loop="uvloop",
         http="httptools",
-        ws="websockets-sansio",
+        ws=TunnelProtocol,
         ws_per_message_deflate=False,
         ws_max_size=LARGEST_MESSAGE,
         proxy_headers=bool(settings.trusted_proxies),

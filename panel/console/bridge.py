@@ -105,29 +105,25 @@ class Screen:
     stalled = Text(_("The VM's screen takes no input."))
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
+        self.reader = reader
+        self.writer = writer
 
     async def read(self) -> bytes:
         """As ``Guest``."""
-        return await self._reader.read(FRAME_BYTES)
+        return await self.reader.read(FRAME_BYTES)
 
     async def write(self, data: bytes) -> None:
         """As ``Guest``."""
-        self._writer.write(data)
-        await self._writer.drain()
+        self.writer.write(data)
+        await self.writer.drain()
 
     async def control(self, message: str) -> bool:
         """As ``Guest``."""
         return False
 
     async def close(self) -> None:
-        """As ``Guest``; what the VM does not take within ``FLUSH_SECONDS`` is dropped, so that nothing lingers."""
-        with suppress(OSError, RuntimeError):
-            self._writer.close()
-        abort = getattr(self._writer.transport, "abort", None)
-        if abort is not None:
-            asyncio.get_running_loop().call_later(FLUSH_SECONDS, abort)
+        """As ``Guest``."""
+        hang_up(self.writer)
 
 
 async def bridge(
@@ -157,6 +153,20 @@ async def bridge(
         await asyncio.gather(*pumps, return_exceptions=True)
 
 
+def no_such_message() -> Closing:
+    """A message that this console does not take."""
+    return Closing(UNSUPPORTED_DATA, Text(_("A console takes no such message.")))
+
+
+def hang_up(end: asyncio.StreamWriter | asyncio.WriteTransport) -> None:
+    """Close the VM's side; what it does not take within ``FLUSH_SECONDS`` is dropped, so that nothing lingers."""
+    with suppress(OSError, RuntimeError):
+        end.close()
+    abort = getattr(getattr(end, "transport", end), "abort", None)
+    if abort is not None:
+        asyncio.get_running_loop().call_later(FLUSH_SECONDS, abort)
+
+
 async def _to_browser(guest: Guest, browser: Browser, traffic: Traffic, stall: float) -> Closing:
     while True:
         try:
@@ -183,7 +193,7 @@ async def _to_vm(browser: Browser, guest: Guest, traffic: Traffic, stall: float)
             if isinstance(data, str):
                 async with asyncio.timeout(stall):
                     if not await guest.control(data):
-                        return Closing(UNSUPPORTED_DATA, Text(_("A console takes no such message.")))
+                        return no_such_message()
                 continue
             for start in range(0, len(data), guest.piece):
                 async with asyncio.timeout(stall):

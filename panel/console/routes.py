@@ -7,15 +7,18 @@ is opened; the websocket's ticket travels as a subprotocol, which no log writes.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from quart import Blueprint, Response, jsonify, redirect, request, websocket
 
 from panel.console.bridge import Closing, Guest, Screen, Traffic, bridge
+from panel.console.handover import EXTENSION
 from panel.console.terminal import Terminal, size_of
+from panel.console.tunnel import Tunnel, take_over
 from panel.engines.types import ConsoleKind, PowerAction
 from panel.errors import NotFound, PanelError, Unauthorized
 from panel.models import Vm
@@ -110,16 +113,34 @@ async def _show(held: ConsolePass, opened: OpenConsole, guest: Guest, greeting: 
     """Let the browser in and pump until the end; the log hears of both."""
     started, traffic = time.monotonic(), Traffic()
     try:
+        tunnel = await _tunnel(guest, traffic)
         await _accept()
         await services().consoles.opened(held)
-        if greeting:
-            await websocket.send(greeting)
-        return await bridge(websocket, guest, opened.ended, traffic)
+        if tunnel is None:
+            if greeting:
+                await websocket.send(greeting)
+            return await bridge(websocket, guest, opened.ended, traffic)
+        await asyncio.wait((tunnel.done, opened.ended), return_when=asyncio.FIRST_COMPLETED)
+        if opened.ended.done():
+            tunnel.end(Closing.of(opened.ended.result()))
+        return tunnel.done.result()
     except OSError:  # the browser left while we dialled
         return Closing.browser_gone()
     finally:
         await guest.close()
         await services().consoles.closed(held, time.monotonic() - started, traffic.down, traffic.up)
+
+
+async def _tunnel(guest: Guest, traffic: Traffic) -> Tunnel | None:
+    """The quick road of a screen, offered to the server; None where the server or the VM's side has none."""
+    extensions = cast("dict[str, Any]", websocket.scope.get("extensions") or {})
+    offer = extensions.get(EXTENSION)
+    end = await take_over(guest.reader, guest.writer) if offer and isinstance(guest, Screen) else None
+    if offer is None or end is None:
+        return None
+    tunnel = Tunnel(end, traffic)
+    offer(tunnel)
+    return tunnel
 
 
 async def _accept() -> None:

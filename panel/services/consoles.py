@@ -35,6 +35,7 @@ from panel.services.access import AccessService
 from panel.services.audit import AuditLog
 from panel.services.clock import now
 from panel.services.engines import EnginePool, capabilities, limited
+from panel.services.whole import whole
 
 DIAL_SECONDS = 10.0
 RECHECK_SECONDS = 30.0  # how often open consoles are checked although no event came
@@ -221,6 +222,7 @@ class ConsoleService:
         """Write to the log that somebody looks at a VM."""
         await self._audit.write(held.actor, "console.open", "vm", held.name, Text(_("Opened the console.")))
 
+    @whole
     async def closed(self, held: ConsolePass, seconds: float, down: int, up: int) -> None:
         """Write to the log that it was closed, after how long, and the bytes to the browser and back."""
         values = {"seconds": round(seconds), "down": down, "up": up}

@@ -25,8 +25,8 @@ async def panel(tmp_path: Path) -> AsyncIterator[Panel]:
         await close_database()
 
 
-@pytest.fixture
-async def place(panel: Panel) -> AsyncIterator[str]:
-    """Where the panel serves: ``127.0.0.1:PORT``."""
+@pytest.fixture(params=["tunnel", "plain"])
+async def place(panel: Panel, request: pytest.FixtureRequest) -> AsyncIterator[str]:
+    """Where the panel serves: ``127.0.0.1:PORT``, with each road that a console's bytes may take."""
     async with AsyncExitStack() as stack:
-        yield await stack.enter_async_context(serve(panel.app))
+        yield await stack.enter_async_context(serve(panel.app, request.param))

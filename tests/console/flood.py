@@ -1,4 +1,4 @@
-"""One flood in a process of its own, so that its memory is its own: ``python -m tests.console.flood WHICH LOOP FOLDER``.
+"""One flood in a process of its own, so that its memory is its own: ``python -m tests.console.flood WHICH ROAD FOLDER``.
 
 ``down``: the VM pushes and the browser does not read; ``up``: the browser pushes and the VM does not read; ``tiny``: the
 browser pushes one-byte messages. Prints JSON: how much was pushed before it stood still, and how the memory grew.
@@ -16,10 +16,9 @@ from typing import Any
 import pytest
 import uvloop
 
-from panel.console.bridge import bridge
 from panel.models.database import close_database, migrate, open_database
 from tests.console.browser import dial, fresh, read
-from tests.console.kit import make_panel, rss_mib, screen, serve
+from tests.console.kit import limit_stalls, make_panel, rss_mib, screen, serve
 
 TOTAL = 300 * 2**20
 PIECE = bytes(64 * 1024)
@@ -40,7 +39,7 @@ class Pushed:
             await asyncio.sleep(SETTLED)
 
 
-async def flood(which: str, folder: Path) -> dict[str, float]:
+async def flood(which: str, road: str, folder: Path) -> dict[str, float]:
     """Run it."""
     url = f"sqlite://{folder / 'panel.sqlite3'}"
     await migrate(url)
@@ -48,7 +47,7 @@ async def flood(which: str, folder: Path) -> dict[str, float]:
     panel = await make_panel(folder)
     pushed = Pushed()
     patch = pytest.MonkeyPatch()
-    patch.setattr(bridge, "__kwdefaults__", {"browser_stall": 60.0, "vm_stall": 5.0})
+    limit_stalls(patch, browser=60.0, vm=5.0)
 
     async def vm(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"RFB 003.008\n")
@@ -64,7 +63,7 @@ async def flood(which: str, folder: Path) -> dict[str, float]:
             await socket.send(piece)
             pushed.bytes += len(piece)
 
-    async with screen(patch, vm), serve(panel.app) as place:
+    async with screen(patch, vm), serve(panel.app, road) as place:
         async with dial(panel, place, await fresh(panel), max_queue=1, close_timeout=0.1) as socket:
             await read(socket, 12)
             before = rss_mib()
@@ -85,5 +84,4 @@ async def flood(which: str, folder: Path) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    run = uvloop.run if sys.argv[2] == "uvloop" else asyncio.run
-    sys.stdout.write(json.dumps(run(flood(sys.argv[1], Path(sys.argv[3])))) + "\n")
+    sys.stdout.write(json.dumps(uvloop.run(flood(sys.argv[1], sys.argv[2], Path(sys.argv[3])))) + "\n")

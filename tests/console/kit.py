@@ -15,6 +15,9 @@ import uvicorn
 from quart import Quart
 
 from panel.app import create_app
+from panel.console.bridge import bridge
+from panel.console.handover import TunnelProtocol
+from panel.console.tunnel import Tunnel
 from panel.engines.fake.engine import FakeEngine
 from panel.engines.fake.world import FakeWorld, world
 from panel.engines.types import ConsoleTarget, EngineKind, PowerState, TcpTarget
@@ -80,13 +83,14 @@ async def make_vm(host: Host, name: str, ref: str) -> Vm:
 
 
 @asynccontextmanager
-async def serve(app: Any, **options: Any) -> AsyncIterator[str]:
-    """A real uvicorn on a free port, with the panel's own settings for websockets. Yields ``127.0.0.1:PORT``."""
+async def serve(app: Any, road: str = "tunnel", **options: Any) -> AsyncIterator[str]:
+    """A real uvicorn on a free port, with the panel's own settings for websockets; ``plain`` is the road under another
+    server. Yields ``127.0.0.1:PORT``."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
         app,
-        ws="websockets-sansio",
+        ws=TunnelProtocol if road == "tunnel" else "websockets-sansio",
         ws_per_message_deflate=False,
         ws_max_size=1024 * 1024,
         timeout_graceful_shutdown=1,
@@ -133,6 +137,12 @@ async def screen(monkeypatch: Any, handler: Handler) -> AsyncIterator[None]:
         server.close()
         for writer in open_writers:
             writer.transport.abort()
+
+
+def limit_stalls(monkeypatch: Any, *, browser: float, vm: float) -> None:
+    """How many seconds a side may take nothing, on both roads."""
+    for road in (bridge, Tunnel.__init__):
+        monkeypatch.setattr(road, "__kwdefaults__", {"browser_stall": browser, "vm_stall": vm})
 
 
 def rss_mib() -> float:

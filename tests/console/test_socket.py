@@ -10,7 +10,6 @@ from uuid import uuid4
 import pytest
 from websockets.asyncio.client import ClientConnection
 
-from panel.console import bridge as bridge_module
 from panel.console.websocket import CLOSE_SECONDS
 from panel.engines.types import PowerState
 from panel.events import HostChanged, VmRemoved
@@ -19,7 +18,7 @@ from panel.security import Actor, Source
 from panel.services.access import token_credential
 from panel.services.consoles import Purpose
 from tests.console.browser import closing, dial, fresh, read
-from tests.console.kit import Panel, make_vm, screen
+from tests.console.kit import Panel, limit_stalls, make_vm, screen
 
 pytestmark = pytest.mark.live  # a real server on a real socket
 
@@ -249,7 +248,7 @@ async def test_what_events_missed_is_found(panel: Panel, place: str, monkeypatch
 async def test_a_browser_that_takes_nothing_is_given_up(
     panel: Panel, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bridge_module.bridge, "__kwdefaults__", {"browser_stall": 0.5, "vm_stall": 5.0})
+    limit_stalls(monkeypatch, browser=0.5, vm=5.0)
     gone = asyncio.Event()
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -267,7 +266,7 @@ async def test_a_browser_that_takes_nothing_is_given_up(
 
 
 async def test_a_vm_that_takes_nothing_is_given_up(panel: Panel, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bridge_module.bridge, "__kwdefaults__", {"browser_stall": 5.0, "vm_stall": 0.5})
+    limit_stalls(monkeypatch, browser=5.0, vm=0.5)
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(GREETING)

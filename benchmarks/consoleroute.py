@@ -1,0 +1,61 @@
+"""The panel's console roads without its logins: ``python -m benchmarks.consoleroute PORT BACKEND_PORT tunnel|plain``.
+
+The same functions as in ``panel/console/routes.py``, in the same order: dial the VM, offer the tunnel, accept, wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any, cast
+
+import uvicorn
+from quart import Quart, websocket
+
+from panel.console.bridge import Screen, Traffic, bridge, hang_up
+from panel.console.handover import EXTENSION, TunnelProtocol
+from panel.console.tunnel import Tunnel, take_over
+from panel.console.websocket import BoundedWebsocketConnection
+from panel.services.consoles import READ_LIMIT
+
+app = Quart(__name__)
+app.asgi_websocket_class = BoundedWebsocketConnection
+backend = 0
+
+
+@app.websocket("/websockify")
+async def console() -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", backend, limit=READ_LIMIT)
+    traffic = Traffic()
+    offer = cast("dict[str, Any]", websocket.scope["extensions"]).get(EXTENSION)
+    end = await take_over(reader, writer) if offer is not None else None
+    try:
+        if end is not None:
+            tunnel = Tunnel(end, traffic)
+            offer(tunnel)
+            await websocket.accept("binary")
+            await tunnel.done
+        else:
+            await websocket.accept("binary")
+            await bridge(websocket, Screen(reader, writer), asyncio.get_running_loop().create_future(), traffic)
+    finally:
+        hang_up(writer)
+
+
+def main() -> None:
+    global backend
+    port, backend = int(sys.argv[1]), int(sys.argv[2])
+    uvicorn.run(
+        app,
+        port=port,
+        loop="uvloop",
+        http="httptools",
+        ws=TunnelProtocol if sys.argv[3] == "tunnel" else "websockets-sansio",
+        ws_per_message_deflate=False,
+        access_log=False,
+        log_level="warning",
+    )
+
+
+if __name__ == "__main__":
+    main()
