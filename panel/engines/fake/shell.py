@@ -61,7 +61,7 @@ class Shell:
                     return
                 name, _space, rest = words.partition(" ")
                 if name:
-                    await self._commands.get(name, lambda _rest, name=name: self._unknown(name))(rest.strip())  # type: ignore[misc]
+                    await self._commands.get(name, lambda _rest, name=name: self._unknown(name))(rest.strip())
         except (OSError, EOFError):
             return
 
