@@ -139,11 +139,11 @@ function reader(on) {
 }
 
 // ---- keys and the clipboard --------------------------------------------------------------------------------------
-const KEYS = { Esc: "\x1b", Tab: "\t", Up: "A", Down: "B", Right: "C", Left: "D", Home: "H", End: "F" };
+const KEYS = { Esc: "\x1b", Tab: "\t", Up: "A", Down: "B", Right: "C", Left: "D" };
 
 function key(name) {
   const code = KEYS[name];
-  const arrow = code.length === 1 && code >= "A" && code <= "H";
+  const arrow = code.length === 1 && code >= "A" && code <= "D";
   const prefix = term.modes.applicationCursorKeysMode ? "\x1bO" : "\x1b[";
   send(arrow ? (sticky ? `\x1b[1;5${code}` : prefix + code) : code);
   hold(false);
