@@ -40,7 +40,7 @@ class TunnelProtocol(WebSocketsSansIOProtocol):
         if tunnel is not None and tunnel.attached:
             if kind != "websocket.close":
                 raise RuntimeError(f"The connection is a tunnel's; it takes no {kind}.")
-            tunnel.end(Closing(message.get("code", 1000), Text("{reason}", {"reason": message.get("reason") or ""})))
+            tunnel.end(Closing(message.get("code", 1000), Text("")))
             return
         await super().send(message)
         if tunnel is not None and kind == "websocket.accept" and self.handshake_complete and not self.disconnected:
