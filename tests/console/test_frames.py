@@ -97,6 +97,18 @@ def test_nothing_is_read_after_a_close() -> None:
         (b"\x89\xfe\x01\0\0\0\0\0", 1002),  # a long one
         (b"\x82\xff" + b"\xff" * 12, 1002),
     ],
+    ids=[
+        "text",
+        "bare",
+        "extension",
+        "continues nothing",
+        "not continued",
+        "opcode 3",
+        "opcode 11",
+        "cut ping",
+        "long ping",
+        "length",
+    ],
 )
 def test_what_is_no_frame_of_a_console(wire: bytes, code: int) -> None:
     with pytest.raises(FrameError) as caught:
