@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 import structlog
-from quart import Quart, Response, redirect, request
+from quart import Quart, Response, has_websocket_context, redirect, request, websocket
 from quart.json.provider import DefaultJSONProvider
 from quart_rate_limiter import RateLimiter, RateLimitExceeded
 from quart_schema import Info, OpenAPIProvider, QuartSchema
@@ -261,6 +261,9 @@ def _install_errors(app: Quart) -> None:
 
     @app.errorhandler(Exception)
     async def unexpected(error: Exception) -> Response:
+        if has_websocket_context():
+            terminal.error("websocket failed", path=websocket.path, exc_info=error)
+            return Response(status=500)
         terminal.error("request failed", method=request.method, path=request.path, exc_info=error)
         return await _render_error(PanelError(_("An internal error; the panel's log has its trace.")))
 

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import InvalidStatus
 
 from panel.console.websocket import CLOSE_SECONDS
 from panel.engines.types import PowerState
@@ -296,3 +297,20 @@ async def test_no_log_line_holds_a_ticket(
     out = capsys.readouterr()
     assert "/console/demo/screen/socket" in caplog.text
     assert ticket not in caplog.text + rows + out.out + out.err
+
+
+async def test_an_error_of_the_panel_itself_is_logged(
+    panel: Panel, place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def broken(*_: object) -> None:
+        raise ValueError("broken by the test")
+
+    monkeypatch.setattr(panel.consoles, "confirm", broken)
+    with pytest.raises(InvalidStatus) as caught:
+        async with dial(panel, place, await fresh(panel)):
+            pass
+    assert caught.value.response.status_code == 500
+    said = capsys.readouterr().out
+    assert "websocket failed" in said
+    assert "broken by the test" in said
+    assert panel.consoles.open_count == 0
