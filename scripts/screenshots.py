@@ -10,8 +10,10 @@ import argparse
 import itertools
 import sys
 import tempfile
+from io import BytesIO
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -37,6 +39,7 @@ PAGES = {
     "create": "/vms/new",
     "hosts": "/hosts",
     "host": "/hosts/berlin",
+    "host-images": "/hosts/berlin?tab=images",
     "host-networks": "/hosts/berlin?tab=networks",
     "host-settings": "/hosts/berlin?tab=settings",
     "host-new": "/hosts/new",
@@ -45,9 +48,11 @@ PAGES = {
     "logs": "/logs",
     "settings": "/settings",
     "console": "/console/berlin/web-1",
+    "console-text": "/console/berlin/web-1?kind=text",
     "docs": "/docs",
 }
-DOCUMENTS = [("wide", "light", "en"), ("narrow", "dark", "zh")]
+DOCUMENTS = [("wide", "light", "en"), ("wide", "dark", "zh"), ("narrow", "light", "zh"), ("narrow", "dark", "en")]
+COLOURS = 128  # of a picture: enough for pages, and a third of the size
 
 
 def furnish(panel: PanelProcess) -> str:
@@ -98,17 +103,22 @@ def shoot(browser: Browser, panel: PanelProcess, task: str, folder: Path, kinds:
                 page.goto("/login")
             else:
                 page.goto(f"/tasks/{task}" if path == "task" else path)
-            page.wait_for_timeout(2500 if name in {"console", "docs"} else 400)
-            if name != "console":  # what sticks to the window's foot is to be at the page's foot
+            page.wait_for_timeout(2500 if name in {"console", "console-text", "docs", "vm"} else 400)
+            if not name.startswith("console"):  # what sticks to the window's foot is to be at the page's foot
                 height = page.evaluate("document.documentElement.scrollHeight")
                 page.set_viewport_size({"width": size["width"], "height": max(size["height"], height)})
-            page.screenshot(path=folder / f"{name}-{width}-{scheme}-{language}.png")
+            keep(page.screenshot(), folder / f"{name}-{width}-{scheme}-{language}.png")
             page.set_viewport_size(size)  # type: ignore[arg-type]
             if path is None:
                 page.fill("input[name=token]", panel.token)
                 page.keyboard.press("Enter")
                 page.wait_for_url(panel.url + "/")
         context.close()
+
+
+def keep(picture: bytes, file: Path) -> None:
+    """Write a picture with few colours."""
+    Image.open(BytesIO(picture)).convert("RGB").quantize(COLOURS).save(file, optimize=True)
 
 
 def main() -> None:
