@@ -46,7 +46,7 @@ def mac(number: int) -> str:
 
 
 @pytest.mark.parametrize(
-    ("path", "most"), [("/api/client/detail/few", 8), ("/api/client/detail/many", 8), ("/api/system/statis", 8)]
+    ("path", "most"), [("/api/client/detail/few", 9), ("/api/client/detail/many", 9), ("/api/system/statis", 8)]
 )
 async def test_lists(api: ApiClient, asked: list[str], path: str, most: int) -> None:
     await host_with("few", 1)

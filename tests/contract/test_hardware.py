@@ -18,7 +18,7 @@ from .providers import Rig
 DISK, CDROM, NETWORK = BootDevice.DISK, BootDevice.CDROM, BootDevice.NETWORK
 
 
-@contract("create")
+@contract("create", "disk_size")
 async def test_what_a_vm_is_made_of(engine: Engine, make: Make) -> None:
     """The system disk with its size, ours; the card and its MAC; the same in the round and in a look at one."""
     spec = await make(disk_gib=2)
@@ -43,7 +43,7 @@ async def test_isos_are_listed(rig: Rig, engine: Engine) -> None:
     assert listed == sorted(listed, key=lambda iso: iso.name)
 
 
-@contract("images")
+@contract("images", "iso")
 async def test_an_iso_is_no_image(rig: Rig, engine: Engine) -> None:
     assert rig.iso not in {image.key for image in await engine.list_images()}
 

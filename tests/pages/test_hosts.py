@@ -125,7 +125,7 @@ async def test_create_shows_progress_and_can_be_cancelled(
     assert "Creating" in browser.text
     assert f"/tasks/{task.id}" in browser.html
     assert "<progress" in browser.html
-    await browser.get("/hosts/alpha/vms/slow-1?tab=settings")
+    await browser.get("/hosts/alpha/vms/slow-1?tab=hardware")
     assert "Busy: Create a VM." in browser.text
     await browser.get(f"/tasks/{task.id}")
     assert "Cancel" in browser.text

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from panel.engines.capabilities import Capabilities
+from panel.engines.types import VmChange
 from panel.errors import InvalidInput
 from panel.i18n import gettext_noop as _
 
@@ -28,3 +30,10 @@ def check_sizes(cpu_count: int | None, memory_mib: int | None) -> None:
         raise InvalidInput(_("A VM has 1 to {most} CPUs."), field="cpu_num", most=MOST_CPUS)
     if memory_mib is not None and memory_mib < LEAST_MEMORY_MIB:
         raise InvalidInput(_("A VM has at least 16 MiB of memory."), field="ram_num")
+
+
+def check_able(able: Capabilities, change: VmChange) -> None:
+    """``Unsupported`` for a part of a change that the engine does not declare."""
+    for name, wanted in (("iso", change.iso), ("boot_order", change.boot)):
+        if wanted is not None:
+            able.require(name)

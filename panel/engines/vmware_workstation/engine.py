@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from panel.engines.base import Engine
 from panel.engines.capabilities import Capabilities
-from panel.engines.common.checks import check_sizes
+from panel.engines.common.checks import check_able, check_sizes
 from panel.engines.common.power import GOAL, refuse
 from panel.engines.common.rfb import open_screen
 from panel.engines.common.tls import FINGERPRINT_FIELD
@@ -163,6 +163,7 @@ class VmwareWorkstationEngine(Engine):
 
     async def update(self, ref: str, change: VmChange, report: Reporter) -> ChangeOutcome:
         """Change a stopped VM."""
+        check_able(self.capabilities, change)
         one = await self._viewer.one(ref)
         check_title(change.title)
         check_sizes(change.cpu_count, change.memory_mib)
