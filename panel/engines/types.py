@@ -255,6 +255,7 @@ class NetworkInfo:
         gateway4, gateway6: the host's own addresses on it.
         forward_mode: libvirt's word (``nat``, ``open``, ``route`` ...), or empty.
         reservations: (MAC, address) pairs that its DHCP server keeps, whoever made them.
+        leases: (MAC, address) pairs that it has lent out: until a lease ends, nobody else gets its address.
     """
 
     name: str
@@ -266,6 +267,7 @@ class NetworkInfo:
     gateway6: str = ""
     forward_mode: str = ""
     reservations: tuple[tuple[str, str], ...] = ()
+    leases: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

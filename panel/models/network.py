@@ -30,7 +30,9 @@ class Network(Model):
     gateway6 = fields.CharField(max_length=64, default="")
     forward_mode = fields.CharField(max_length=16, default="")
     reserved = fields.JSONField[list[list[str]]](default=list)  # [first, last] pairs that an operator keeps back
-    foreign = fields.JSONField[list[str]](default=list)  # reserved in the host's DHCP for MACs that are no VM's of ours
+    foreign = fields.JSONField[list[str]](
+        default=list
+    )  # reserved or lent by the host's DHCP to MACs that are no VM's of ours
 
     class Meta:
         table = "network"

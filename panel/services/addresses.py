@@ -263,10 +263,16 @@ class AddressService:
                 await self._reserve(engine, nic, network)
 
     async def unreserve_all(self, vm: Vm, engine: Engine) -> None:
-        """Remove them, before the VM's rows go."""
+        """Remove them, before the VM's rows go. What DHCP has lent the VM is nobody's until that ends."""
+        lent: dict[str, set[str]] = {}
         for nic in await Nic.filter(vm_id=vm.id):
             for network in await Network.filter(addresses__nic_id=nic.id, mode=NicMode.NAT).distinct():
                 await limited(engine.reserve(network.name, nic.mac, ()))
+                for info in await limited(engine.list_networks()):
+                    lent.setdefault(info.name, set()).update(ip for mac, ip in info.leases if mac == nic.mac)
+        for network in await Network.filter(host_id=vm.host_id, name__in=[name for name, held in lent.items() if held]):
+            network.foreign = sorted({*network.foreign, *lent[network.name]})
+            await network.save(update_fields=["foreign"])
 
     async def _reserve(self, engine: Engine, nic: Nic, network: Network) -> None:
         """DHCP gives the first address of each family."""
@@ -316,5 +322,6 @@ def _columns(info: NetworkInfo, ours: Iterable[str]) -> dict[str, Any]:
             values[f"subnet{version}"] = values[f"gateway{version}"] = ""
         else:
             values[f"subnet{version}"] = str(subnet)
-    values["foreign"] = sorted(ip for mac, ip in info.reservations if mac.lower() not in macs)
+    held = {*info.reservations, *info.leases}
+    values["foreign"] = sorted({ip for mac, ip in held if mac.lower() not in macs})
     return values

@@ -43,6 +43,8 @@ async def test_a_guest_under_our_hand(engine: LibvirtEngine) -> None:
         address = seen.nics[0].addresses[0]
         assert (seen.os_name, seen.managed, seen.nics[0].mode) == (IMAGE, True, NicMode.NAT)
         assert await ssh(address, "first: #1", "hostname") == "tiny-host"
+        lent = next(network for network in await engine.list_networks() if network.name == NETWORK).leases
+        assert (vm.nics[0].mac, address) in lent
         await changes_live(engine, vm.ref, address)
         await engine.set_password(vm.ref, "root", "second-2")
         assert await ssh(address, "second-2", "echo in") == "in"

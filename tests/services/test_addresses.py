@@ -115,6 +115,22 @@ async def test_others_reservations_are_not_ours_to_give(services: Services, fake
     assert await given_to(await make(services, "vm-1")) == ["192.168.1.3"]
 
 
+async def test_what_dhcp_has_lent_is_nobodys_until_that_ends(services: Services, fake_host: str) -> None:
+    """The address of a deleted VM: DHCP would give the next one another, and nothing would lead to it."""
+    network = world("world1").network
+    vm = await make(services, "vm-1")
+    nic = await Nic.get(vm_id=vm.id)
+    network.leases[nic.mac] = ["192.168.1.2"]
+    await services.tasks.wait((await services.vms.delete(ADMIN, vm)).id, 5)
+    assert await given_to(await make(services, "vm-2")) == ["192.168.1.3"]
+    host = await Host.get(name="host1")
+    await services.addresses.sync_networks(host, services.pool.of(host))
+    assert await given_to(await make(services, "vm-3")) == ["192.168.1.4"]
+    network.leases.clear()
+    await services.addresses.sync_networks(host, services.pool.of(host))
+    assert await given_to(await make(services, "vm-4")) == ["192.168.1.2"]
+
+
 async def fifty(services: Services) -> None:
     """Fifty at once on a pool of fifty, then one more. Nothing but the database's constraint keeps them apart."""
     await Network.all().update(subnet4="10.9.0.0/26", gateway4="10.9.0.1", reserved=[["10.9.0.52", "10.9.0.62"]])

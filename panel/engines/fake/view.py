@@ -151,5 +151,10 @@ def view_network(network: FakeNetwork) -> NetworkInfo:
         subnet6=network.subnet6,
         gateway6=network.gateway6,
         forward_mode="nat",
-        reservations=tuple((mac, address) for mac, held in network.reservations.items() for address in held),
+        reservations=_pairs(network.reservations),
+        leases=_pairs(network.leases),
     )
+
+
+def _pairs(held: Mapping[str, list[str]]) -> tuple[tuple[str, str], ...]:
+    return tuple((mac, address) for mac, addresses in held.items() for address in addresses)

@@ -89,7 +89,7 @@ class FakeVm:
 
 @dataclass(slots=True)
 class FakeNetwork:
-    """The fake host's NAT network, with DHCP. ``reservations``: MAC to addresses."""
+    """The fake host's NAT network, with DHCP. ``reservations`` and ``leases``: MAC to addresses."""
 
     name: str = "fake-nat"
     bridge: str = "fakebr0"
@@ -98,6 +98,7 @@ class FakeNetwork:
     subnet6: str = ""
     gateway6: str = ""
     reservations: dict[str, list[str]] = field(default_factory=dict)
+    leases: dict[str, list[str]] = field(default_factory=dict)
 
 
 Listener = tuple[asyncio.AbstractEventLoop, "asyncio.Queue[VmEvent | None]"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import ipaddress
+import math
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -160,13 +161,20 @@ def find_network(conn: Any, name: str) -> Any | None:
 
 def leases(conn: Any) -> dict[str, tuple[str, ...]]:
     """Addresses by MAC from libvirt's DHCP servers: one call per started network, whatever the number of VMs."""
-    now = time.time()
-    found: dict[str, list[tuple[int, str]]] = {}
+    found: dict[str, list[tuple[float, str]]] = {}
     for network in conn.listAllNetworks(libvirt.VIR_CONNECT_LIST_NETWORKS_ACTIVE):
-        with contextlib.suppress(libvirt.libvirtError):  # a network without DHCP, or stopped meanwhile
-            for lease in network.DHCPLeases(None, 0):
-                expires = int(lease.get("expirytime") or 0)
-                if lease.get("mac") and (expires == 0 or expires > now):
-                    found.setdefault(lease["mac"].lower(), []).append((expires, lease["ipaddr"]))
+        for mac, ip, expires in leases_of(network):
+            found.setdefault(mac, []).append((expires, ip))
     # the newest lease first: a MAC may have an older one
     return {mac: tuple(ip for _, ip in sorted(items, reverse=True)) for mac, items in found.items()}
+
+
+def leases_of(network: Any) -> list[tuple[str, str, float]]:
+    """MAC, address and end of what a network's DHCP server has lent out now. Nothing from one that has none."""
+    now = time.time()
+    try:
+        told = network.DHCPLeases(None, 0)
+    except libvirt.libvirtError:  # a network without DHCP, or stopped meanwhile
+        return []
+    held = [(lease.get("mac"), lease["ipaddr"], float(lease.get("expirytime") or 0) or math.inf) for lease in told]
+    return [(mac.lower(), ip, expires) for mac, ip, expires in held if mac and expires > now]

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import libvirt
 
-from panel.engines.libvirt.networks import find_network
+from panel.engines.libvirt.networks import find_network, leases_of
 from panel.engines.libvirt.xmltree import Element, node, parse, serialize
 from panel.engines.types import NetworkInfo, NicMode
 from panel.errors import Conflict, InvalidInput, NotFound
@@ -28,7 +29,8 @@ def list_networks(conn: Any, network_nat: str, network_bridge: str) -> list[Netw
     found = []
     network = find_network(conn, network_nat)
     if network is not None:
-        found.append(network_info(parse(network.XMLDesc(0))))
+        lent = tuple((mac, ip) for mac, ip, _expires in leases_of(network))
+        found.append(replace(network_info(parse(network.XMLDesc(0))), leases=lent))
     if network_bridge:
         found.append(NetworkInfo(network_bridge, NicMode.BRIDGE, bridge=network_bridge))
     return found
