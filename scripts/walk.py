@@ -58,6 +58,7 @@ class Walk:
         self.page.fill("input[name=os_pass]", PASSWORD)
         self.page.keyboard.press("Tab")
         expect(self.page.locator("main")).to_contain_text(NAME)
+        self.page.mouse.wheel(0, -5000)
         self.shoot("create")
         self.page.get_by_role("button", name="Create VM").click()
         self.page.wait_for_url(f"**/hosts/local/vms/{NAME}*")
@@ -98,6 +99,7 @@ class Walk:
         self.page.locator("form[action$='/domains'] button[type=submit]").click()
         domain = self.page.locator("tr[id^=domain-]")
         expect(domain.get_by_text("open", exact=True)).to_be_visible(timeout=60_000)
+        domain.scroll_into_view_if_needed()
         self.shoot("published")
         port = "8443"
         answer = subprocess.run(

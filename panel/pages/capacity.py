@@ -15,6 +15,12 @@ SHORT = {
     "ram_num": _("More than is free: {free} of {total}. The host may run out of memory."),
     "hdd_num": _("More than is free: {free} of {total}. The host's disk may fill up."),
 }
+# the parts of what there is from which a bar is amber, and red (None: never); as on the dashboard
+LIMITS: dict[str, tuple[float, float | None]] = {
+    "cpu_num": (4.01, None),
+    "ram_num": (0.9, 1.001),
+    "hdd_num": (1.001, None),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,11 @@ class Room:
         """An amount of it, with its unit."""
         show = {"ram_num": mib, "hdd_num": gib}.get(self.name, number)
         return show(amount) if amount else "0"
+
+    @property
+    def limits(self) -> tuple[float, float | None]:
+        """As ``LIMITS``."""
+        return LIMITS[self.name]
 
     @property
     def warning(self) -> str | None:
