@@ -21,6 +21,7 @@ from panel.pages.words import boot_word, field_word, say
 from panel.security import Actor
 from panel.services.engines import capabilities
 
+SOON = 3.0  # seconds
 SIZES = ("vm_name", "cpu_num", "ram_num", "hdd_num")
 PLACES = ("boot_1", "boot_2", "boot_3")
 
@@ -163,7 +164,8 @@ async def _change(actor: Actor, vm: Vm, change: VmChange, form: Form, fields: tu
         if change == VmChange():
             return done(path, gettext(_("Nothing was changed.")))
         try:
-            await web.services().vms.update(actor, vm, change)
+            task = await web.services().vms.update(actor, vm, change)
+            await web.services().tasks.wait(task.id, SOON)  # most are done by then, and the forms show it
         except PanelError as error:
             form.take(error, fields, {"boot": "boot_1"})
         else:

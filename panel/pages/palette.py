@@ -72,7 +72,7 @@ async def palette(actor: Actor) -> Response:
     count = sum(len(group.options) for group in groups)
     response = Response(await web.render("partials/palette.html", groups=groups))
     told = {"q": text, "said": ngettext("%(num)s result", "%(num)s results", count) % {"num": count}}
-    response.headers["HX-Trigger-After-Swap"] = json.dumps({"palette": told})
+    response.headers["HX-Trigger-After-Settle"] = json.dumps({"palette": told})
     return response
 
 

@@ -25,7 +25,7 @@ async def found(browser: Browser, text: str) -> list[tuple[str, list[str]]]:
     response = await browser.client.get("/palette", query_string={"q": text}, headers=browser.headers | HTMX)
     assert response.status_code == 200
     browser.html = (await response.get_data()).decode()
-    told = json.loads(response.headers["HX-Trigger-After-Swap"])["palette"]
+    told = json.loads(response.headers["HX-Trigger-After-Settle"])["palette"]
     groups = []
     for part in browser.html.split('<div role="group"')[1:]:
         title = re.search(r'role="presentation">(.*?)<', part)

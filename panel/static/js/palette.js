@@ -67,7 +67,7 @@
     else return;
     event.preventDefault();
   });
-  input.addEventListener("palette", ({ detail }) => { // the list is there: HX-Trigger-After-Swap
+  input.addEventListener("palette", ({ detail }) => { // the list is there: HX-Trigger-After-Settle
     if (detail.q !== text().slice(0, 100).trim()) return;
     stale = false;
     show(list.querySelector("[role=option]") !== null);
