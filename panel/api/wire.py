@@ -19,6 +19,7 @@ T = TypeVar("T")
 ENGINE_NAMES: dict[EngineKind, str] = {
     EngineKind.LIBVIRT: "QEMUServer",
     EngineKind.VMWARE_WORKSTATION: "VMWareSetup",
+    EngineKind.PROXMOX: "PromoxSetup",
     EngineKind.FAKE: "FakeEngine",
 }
 ENGINE_KINDS = {name: kind for kind, name in ENGINE_NAMES.items()}

@@ -11,6 +11,7 @@ from panel.engines.types import EngineKind, HostConnection
 ENGINES: dict[EngineKind, str] = {
     EngineKind.LIBVIRT: "panel.engines.libvirt.engine:LibvirtEngine",
     EngineKind.VMWARE_WORKSTATION: "panel.engines.vmware_workstation.engine:VmwareWorkstationEngine",
+    EngineKind.PROXMOX: "panel.engines.proxmox.engine:ProxmoxEngine",
     EngineKind.FAKE: "panel.engines.fake.engine:FakeEngine",
 }
 

@@ -18,6 +18,7 @@ class EngineKind(StrEnum):
     FAKE = "fake"
     LIBVIRT = "libvirt"
     VMWARE_WORKSTATION = "vmware_workstation"
+    PROXMOX = "proxmox"
 
 
 class PowerState(StrEnum):

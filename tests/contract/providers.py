@@ -162,6 +162,13 @@ def vmware_rig(request: pytest.FixtureRequest) -> AbstractContextManager[Rig]:
     return rig(request)
 
 
+def proxmox_rig(request: pytest.FixtureRequest) -> AbstractContextManager[Rig]:
+    """A double of Proxmox VE's API."""
+    from .proxmox_rig import proxmox_rig as rig
+
+    return rig(request)
+
+
 @dataclass(frozen=True)
 class EngineUnderTest:
     """An engine, and how to set up a host for it. ``live`` ones need something real on this machine."""
@@ -175,4 +182,5 @@ PROVIDERS: tuple[EngineUnderTest, ...] = (
     EngineUnderTest(EngineKind.FAKE, fake_rig),
     EngineUnderTest(EngineKind.LIBVIRT, libvirt_rig, live=True),
     EngineUnderTest(EngineKind.VMWARE_WORKSTATION, vmware_rig),
+    EngineUnderTest(EngineKind.PROXMOX, proxmox_rig),
 )

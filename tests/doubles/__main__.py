@@ -9,6 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.certs import made
+from tests.doubles.pve import Door, pve
+from tests.doubles.pve_world import Cluster
 from tests.doubles.serving import served
 from tests.doubles.vmrest import vmrest
 from tests.doubles.vmrest_world import VMS, Workstation
@@ -16,6 +18,7 @@ from tests.doubles.vmrest_world import VMS, Workstation
 USER, PASSWORD = "admin", "Double-1"
 TEMPLATES = ("Windows 10 x64", "Debian 12")
 PORT = 8697
+PVE_USER, PVE_TOKEN, PVE_PORT = "root@pam", "openidcs@pve!panel", 8006
 
 
 def workstation(stack: ExitStack, folder: Path) -> None:
@@ -36,6 +39,23 @@ def workstation(stack: ExitStack, folder: Path) -> None:
     )
 
 
+def proxmox(stack: ExitStack, folder: Path) -> None:
+    """Proxmox VE, a cluster of two nodes, likewise."""
+    world = Cluster(clone_seconds=5, act_seconds=0.5, boot_seconds=5)
+    for name in ("debian-12", "ubuntu-24.04"):
+        world.add(name, gib=4, template=True)
+    world.add("somebodys-vm", node="pve2")
+    pem, own = folder / "pve.pem", made("localhost", title="pve")
+    pem.write_text(own.key_pem + own.pem)
+    door = Door(PVE_USER, PASSWORD, f"{PVE_TOKEN}={PASSWORD}")
+    base = stack.enter_context(served(pve(world, door), port=PVE_PORT, pem=pem))
+    print(
+        f"Proxmox VE:          Hosts, Add host, Proxmox VE\n"
+        f"  Address             {base}\n  User or API token   {PVE_USER} or {PVE_TOKEN}\n  Password or secret  {PASSWORD}\n"
+        f"  NAT bridge          vmbr1\n  then Test connection, and accept its certificate\n"
+    )
+
+
 def main() -> None:
     """Serve until told to end."""
     end = threading.Event()
@@ -44,6 +64,7 @@ def main() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         workstation(stack, folder)
+        proxmox(stack, folder)
         print("Ctrl-C ends them.", flush=True)
         end.wait()
 

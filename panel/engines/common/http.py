@@ -10,7 +10,7 @@ import errno
 import os
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -38,12 +38,14 @@ class Answer:
 
     Attributes:
         status: 2xx, 4xx or 5xx, but neither 401 nor 403: those are raised.
+        phrase: what stands beside the status (Proxmox puts its sentence there).
     """
 
     host: str
     status: int
     headers: Mapping[str, str]
     body: bytes
+    phrase: str = ""
 
     @property
     def ok(self) -> bool:
@@ -108,15 +110,18 @@ class HttpHost:
         headers: Mapping[str, str] | None = None,
         at_once: int = AT_ONCE,
         context: ssl.SSLContext | None = None,
+        explain: Callable[[Answer], PanelError | None] | None = None,
     ) -> None:
         """``base``: from ``split_address``. ``fingerprint``: as the operator accepted it. ``context``: instead of that, for
-        hosts with client certificates (make it with ``tls.client_context``)."""
+        hosts with client certificates (make it with ``tls.client_context``). ``explain``: better words for a 401 or 403, where
+        the vendor says why."""
         parts = urlsplit(base)
         self.base = base
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
         self.name = parts.netloc
         self._tls = parts.scheme == "https"
+        self._explain = explain
         self._turns = asyncio.Semaphore(at_once)
         self._client = httpx2.AsyncClient(
             base_url=base,
@@ -166,7 +171,7 @@ class HttpHost:
         except TimeoutError:
             raise self._slow(seconds) from None
         if answer.status in {401, 403}:
-            raise self._denied(answer.status, right)
+            raise (self._explain and self._explain(answer)) or self._denied(answer.status, right)
         if 300 <= answer.status < 400:
             raise EngineFailure(
                 _("Host {host} sends us elsewhere. Give the address that its API itself has (server_addr)."),
@@ -200,7 +205,7 @@ class HttpHost:
                     raise EngineFailure(
                         _("Host {host} answered with more than {most} bytes."), host=self.name, most=MOST_BYTES
                     )
-            return Answer(self.name, response.status_code, response.headers, bytes(body))
+            return Answer(self.name, response.status_code, response.headers, bytes(body), response.reason_phrase)
         finally:
             await response.aclose()
 

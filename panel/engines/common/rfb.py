@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
@@ -31,8 +32,11 @@ def reply(password: str, challenge: bytes) -> bytes:
     return encryptor.update(challenge) + encryptor.finalize()
 
 
-async def open_screen(host: str, port: int, password: str) -> Streams:
-    """Connect and authenticate. What comes back speaks RFB 3.8 from its first byte and asks for no password.
+async def open_screen(
+    host: str, port: int, password: str, dial: Callable[[], Awaitable[Streams]] | None = None
+) -> Streams:
+    """Connect (by ``dial``, when it is no plain TCP port) and authenticate. What comes back speaks RFB 3.8 from its first byte
+    and asks for no password.
 
     Raises:
         HostUnreachable, EngineTimeout: nobody there, or nobody who speaks RFB.
@@ -41,7 +45,7 @@ async def open_screen(host: str, port: int, password: str) -> Streams:
     writer: asyncio.StreamWriter | None = None
     try:
         async with asyncio.timeout(OPEN_SECONDS):
-            reader, writer = await asyncio.open_connection(host, port)
+            reader, writer = await (dial() if dial else asyncio.open_connection(host, port))
             await _log_in(reader, writer, password)
     except TimeoutError as error:
         _abort(writer)

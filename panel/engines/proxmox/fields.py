@@ -1,0 +1,68 @@
+"""What the form of a Proxmox host asks for, and what the engine does not do and why."""
+
+from __future__ import annotations
+
+from panel.engines.common.tls import FINGERPRINT_FIELD
+from panel.engines.types import HostField
+from panel.i18n import gettext_noop as _
+
+REASONS = {
+    "update_live": _("Proxmox changes a running VM's CPUs and memory at its next start."),
+    "text_console": _("The panel does not open Proxmox's text consoles yet. Use the screen."),
+    "networks": _("The panel does not manage Proxmox's networks. Use the node's own pages (System, Network)."),
+    "iso": _("The panel does not change CD drives on Proxmox yet. Use Proxmox's own pages (Hardware)."),
+    "boot_order": _("The panel does not change the boot order on Proxmox yet. Use Proxmox's own pages (Options)."),
+    "screenshot": _("Proxmox's API gives no picture of a VM's screen. Open the console."),
+    "events": _("Proxmox's API tells no events: changes show within one round of observation."),
+    "blank": _("The panel makes Proxmox's VMs from templates only: choose an image (os_name)."),
+    "counters": _("Proxmox's API tells no CPU time of a VM; its disk and network traffic is seen."),
+    "leftovers": _("The panel does not look for disks without a VM on Proxmox. Use the storage's own page (VM Disks)."),
+}
+
+FIELDS = (
+    HostField(
+        "server_addr",
+        _("Address"),
+        help=_("Any node of the cluster, with its port when it is not 8006."),
+        required=True,
+        placeholder="192.168.1.10:8006",
+    ),
+    HostField(
+        "server_user",
+        _("User or API token"),
+        help=_("With its realm: name@pve!token for an API token (better), or root@pam."),
+        required=True,
+        placeholder="openidcs@pve!panel",
+    ),
+    HostField(
+        "server_pass",
+        _("Password or token secret"),
+        help=_("The token's secret, or the user's password."),
+        required=True,
+        secret=True,
+    ),
+    FINGERPRINT_FIELD,
+    HostField("node", _("Node"), help=_("Only this node of the cluster. Empty: the whole cluster.")),
+    HostField(
+        "system_path",
+        _("Storage for disks"),
+        help=_("The name of a storage for full clones. Empty: where the template's disk is."),
+        placeholder="local-lvm",
+    ),
+    HostField(
+        "clone_mode",
+        _("Clones"),
+        help=_("full: a copy of the template's disk. linked: quick, but it needs the template for ever."),
+        default="full",
+    ),
+    HostField(
+        "network_bridge", _("Bridge"), help=_("The bridge of VMs that are seen in the node's network."), default="vmbr0"
+    ),
+    HostField(
+        "network_nat",
+        _("NAT bridge"),
+        help=_("A bridge that the node itself translates addresses for, with DHCP. Empty: there is none."),
+        placeholder="vmbr1",
+    ),
+    HostField("shutdown_timeout", _("Shutdown deadline"), help=_("Seconds that a guest has to stop."), default="90"),
+)

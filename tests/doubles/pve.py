@@ -1,0 +1,322 @@
+"""The API of Proxmox VE (8 and 9) over a ``Cluster``: tickets, tokens, parameters, tasks, screens."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote
+
+from quart import Quart, Response, jsonify, request, websocket
+
+from tests.doubles.pve_schemas import OPERATIONS, check
+from tests.doubles.pve_world import GIB, NODES, Cluster, Machine, RefusedError, Task, resource
+from tests.doubles.vmrest_world import _admits, _Greeted
+
+API = "/api2/json"
+VM = "/nodes/{node}/qemu/{vmid}"
+RIGHTS = ("VM.Audit", "VM.Allocate", "VM.Clone", "VM.Console", "VM.PowerMgmt", "VM.Config.CPU", "VM.Config.Memory",
+          "VM.Config.Disk", "VM.Config.Network", "VM.Config.Options", "VM.Config.Cloudinit", "Datastore.AllocateSpace",
+          "Datastore.Audit", "Sys.Audit", "SDN.Use", "VM.GuestAgent.Unrestricted", "VM.GuestAgent.Audit")  # fmt: skip
+
+Given = dict[str, str]
+Handler = Callable[[Given], Any]
+
+
+@dataclass
+class Door:
+    """Who may in. ``missing``: rights that the login lacks. ``tickets``: those that hold, with their CSRF tokens."""
+
+    user: str
+    password: str
+    token: str = ""
+    missing: set[str] = field(default_factory=set)
+    tickets: dict[str, str] = field(default_factory=dict)
+    screens: dict[str, int] = field(default_factory=dict)
+
+    def enter(self, headers: Any, cookies: Any, method: str) -> None:
+        """Refuses whom the vendor refuses."""
+        given = headers.get("Authorization", "")
+        if given.startswith("PVEAPIToken="):
+            if not self.token or given.removeprefix("PVEAPIToken=") != self.token:
+                raise RefusedError(401, "invalid token value!")
+            return
+        ticket = unquote(cookies.get("PVEAuthCookie", ""))
+        if not ticket:
+            raise RefusedError(401, "No ticket")
+        if ticket not in self.tickets:
+            raise RefusedError(401, "permission denied - invalid PVE ticket")
+        if method != "GET" and headers.get("CSRFPreventionToken") != self.tickets[ticket]:
+            raise RefusedError(401, "Permission denied - invalid csrf token")
+
+    def need(self, path: str, right: str) -> None:
+        """The vendor's check of a right."""
+        if right in self.missing:
+            raise RefusedError(403, f"Permission check failed ({path}, {right})")
+
+
+def pve(world: Cluster, door: Door) -> Quart:
+    """The server, as an ASGI application."""
+    app = Quart(__name__)
+    served = _Api(world, door)
+    table: dict[str, Handler] = served.table()
+    assert table.keys() | {"GET /nodes/{node}/qemu/{vmid}/vncwebsocket"} == OPERATIONS.keys()
+
+    async def answer(operation: str, handler: Handler, parts: Given) -> Response:
+        if operation != "POST /access/ticket":
+            door.enter(request.headers, request.cookies, request.method)
+        sent = await request.get_json() if request.is_json else dict(await request.form)
+        given = {name: _text(value) for name, value in {**dict(request.args), **(sent or {})}.items()} | parts
+        check(operation, given)
+        return jsonify({"data": handler(given)})
+
+    for operation, handler in table.items():
+        method, _blank, path = operation.partition(" ")
+        rule = API + path.replace("{", "<").replace("}", ">")
+
+        async def view(operation: str = operation, handler: Handler = handler, **parts: str) -> Response:
+            return await answer(operation, handler, parts)
+
+        app.add_url_rule(rule, operation, view, methods=[method])
+
+    @app.errorhandler(RefusedError)
+    async def refused(error: RefusedError) -> tuple[Response, int]:
+        body: dict[str, Any] = {"data": None, "message": error.message}
+        return jsonify(body | ({"errors": error.errors} if error.errors else {})), error.status
+
+    @app.errorhandler(404)
+    async def unknown(_error: Exception) -> tuple[Response, int]:
+        return jsonify({"data": None, "message": f"Method '{request.method} {request.path}' not implemented"}), 501
+
+    @app.websocket(API + VM.replace("{", "<").replace("}", ">") + "/vncwebsocket")
+    async def screen(node: str, vmid: str) -> tuple[str, int] | None:
+        return await _screen(world, door, node, vmid)
+
+    return app
+
+
+def _text(value: Any) -> str:
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+class _Api:
+    """The operations."""
+
+    def __init__(self, world: Cluster, door: Door) -> None:
+        self.world, self.door = world, door
+
+    def table(self) -> dict[str, Handler]:
+        """By method and path."""
+        found: dict[str, Handler] = {
+            "POST /access/ticket": self.ticket,
+            "GET /access/permissions": lambda _given: {"/": dict.fromkeys(set(RIGHTS) - self.door.missing, 1)},
+            "GET /version": lambda _given: {"version": "8.4.1", "release": "8.4", "repoid": "2a5fa54a8503f96d"},
+            "GET /cluster/resources": self.resources,
+            "GET /cluster/nextid": lambda given: str(given.get("vmid") or self.world.next_id()),
+            "GET /nodes/{node}/status": self.node_status,
+            "GET /nodes/{node}/qemu": lambda given: [current(vm) for vm in self.vms() if vm.node == given["node"]],
+            f"GET {VM}/config": self.config,
+            f"PUT {VM}/config": self.change,
+            f"POST {VM}/clone": self.clone,
+            f"DELETE {VM}": self.delete,
+            f"PUT {VM}/resize": self.resize,
+            f"GET {VM}/status/current": lambda given: current(self.world.find(given["node"], given["vmid"])),
+            f"POST {VM}/vncproxy": self.vncproxy,
+            f"POST {VM}/agent/ping": lambda given: self.agent(given) and {"result": {}},
+            f"GET {VM}/agent/network-get-interfaces": self.interfaces,
+            f"POST {VM}/agent/set-user-password": self.set_password,
+            "DELETE /nodes/{node}/tasks/{upid}": self.end_task,
+            "GET /nodes/{node}/tasks/{upid}/log": self.task_log,
+            "GET /nodes/{node}/tasks/{upid}/status": self.task_status,
+        }
+        for word in ("start", "stop", "shutdown", "suspend", "resume", "reset"):
+            found[f"POST {VM}/status/{word}"] = lambda given, word=word: self.power(given, word)
+        return found
+
+    def vms(self) -> list[Machine]:
+        return list(self.world.machines.values()) if "VM.Audit" not in self.door.missing else []
+
+    def ticket(self, given: Given) -> dict[str, str]:
+        if (given["username"], given["password"]) != (self.door.user, self.door.password):
+            raise RefusedError(401, "authentication failure")
+        ticket = f"PVE:{self.door.user}:{int(time.time()):08X}::{secrets.token_urlsafe(32)}=="
+        self.door.tickets[ticket] = f"{int(time.time()):08X}:{secrets.token_urlsafe(16)}"
+        return {"ticket": ticket, "CSRFPreventionToken": self.door.tickets[ticket], "username": self.door.user}
+
+    def resources(self, given: Given) -> list[dict[str, Any]]:
+        found = [resource(vm) for vm in self.vms()]
+        for node in NODES:
+            load = {"cpu": 0.1, "maxcpu": 4, "mem": 4 * GIB, "maxmem": 16 * GIB, "disk": 5 * GIB, "maxdisk": 50 * GIB}
+            found.append({"id": f"node/{node}", "type": "node", "node": node, "status": "online", **load})
+            found.append({"id": f"storage/{node}/local-lvm", "type": "storage", "storage": "local-lvm", "node": node,
+                          "status": "available", "content": "images,rootdir", "plugintype": "lvmthin", "shared": 0,
+                          "disk": 10 * GIB, "maxdisk": 100 * GIB})  # fmt: skip
+        kinds = {"vm": {"qemu", "lxc"}}.get(given.get("type", ""), {given.get("type", "")})
+        return [one for one in found if "type" not in given or one["type"] in kinds]
+
+    def node_status(self, given: Given) -> dict[str, Any]:
+        self.door.need(f"/nodes/{given['node']}", "Sys.Audit")
+        return {"cpu": 0.1, "cpuinfo": {"cpus": 4}, "memory": {"total": 16 * GIB, "used": 4 * GIB, "free": 12 * GIB}}
+
+    def config(self, given: Given) -> dict[str, Any]:
+        self.door.need(f"/vms/{given['vmid']}", "VM.Audit")
+        vm = self.world.find(given["node"], given["vmid"])
+        shown: dict[str, Any] = vm.config | ({} if given.get("current") == "1" else vm.pending)
+        shown = {key: int(value) if key in {"cores", "template"} else value for key, value in shown.items()}
+        return shown | ({"cipassword": "**********"} if "cipassword" in shown else {}) | {"digest": "0" * 40}
+
+    def change(self, given: Given) -> None:
+        vm = self.world.unlocked(given["node"], given["vmid"])
+        self.door.need(f"/vms/{vm.vmid}", "VM.Config.Options")
+        self.world.change(vm, {key: value for key, value in given.items() if key not in {"node", "vmid"}})
+
+    def clone(self, given: Given) -> str:
+        self.door.need(f"/vms/{given['vmid']}", "VM.Clone")
+        self.door.need(f"/vms/{given['newid']}", "VM.Allocate")
+        vm = self.world.unlocked(given["node"], given["vmid"])
+        return self.world.clone(vm, int(given["newid"]), given, self.door.user)
+
+    def delete(self, given: Given) -> str:
+        self.door.need(f"/vms/{given['vmid']}", "VM.Allocate")
+        vm = self.world.unlocked(given["node"], given["vmid"])
+        if vm.status == "running":
+            raise RefusedError(500, f"VM {vm.vmid} is running - destroy failed\n")
+        return self.world.act(vm, "qmdestroy", self.door.user, lambda: self.world.destroy(vm))
+
+    def resize(self, given: Given) -> str:
+        vm = self.world.unlocked(given["node"], given["vmid"])
+        self.door.need(f"/vms/{vm.vmid}", "VM.Config.Disk")
+        drive, size = given["disk"], given["size"]
+        return self.world.act(vm, "resize", self.door.user, lambda: self.world.resize(vm, drive, size))
+
+    def power(self, given: Given, word: str) -> str:
+        vm = self.world.unlocked(given["node"], given["vmid"])
+        self.door.need(f"/vms/{vm.vmid}", "VM.PowerMgmt")
+        if word not in {"start", "stop"} and vm.status != "running":
+            raise RefusedError(500, f"VM {vm.vmid} not running\n")
+        if word == "shutdown":
+            seconds = float(given.get("timeout", "60"))
+            return self.world.begin(vm.node, "qmshutdown", vm.vmid, self.door.user,
+                                    lambda task: self.world.shutdown(vm, seconds, task))  # fmt: skip
+        acts: dict[str, Callable[[], None]] = {
+            "start": lambda: self.world.start(vm),
+            "stop": lambda: self.world.stop(vm),
+            "suspend": lambda: setattr(vm, "paused", True),
+            "resume": lambda: setattr(vm, "paused", False),
+            "reset": lambda: setattr(vm, "since", time.monotonic()),
+        }
+        return self.world.act(vm, f"qm{word}", self.door.user, acts[word])
+
+    def vncproxy(self, given: Given) -> dict[str, Any]:
+        vm = self.world.find(given["node"], given["vmid"])
+        self.door.need(f"/vms/{vm.vmid}", "VM.Console")
+        ticket = f"PVEVNC:{int(time.time()):08X}::{secrets.token_urlsafe(32)}=="
+        port = 5900 + len(self.door.screens) % 100
+        self.door.screens[ticket] = port
+        upid = self.world.act(vm, "vncproxy", self.door.user, lambda: None)
+        return {"user": self.door.user, "ticket": ticket, "port": str(port), "upid": upid, "cert": ""}
+
+    def agent(self, given: Given) -> Machine:
+        vm = self.world.find(given["node"], given["vmid"])
+        self.door.need(f"/vms/{vm.vmid}", "VM.GuestAgent.Unrestricted")
+        self.world.answers(vm)
+        return vm
+
+    def interfaces(self, given: Given) -> dict[str, Any]:
+        vm = self.agent(given)
+        nets = [vm.config[key] for key in sorted(vm.config) if key.startswith("net")]
+        macs = [net.partition("=")[2].partition(",")[0].lower() for net in nets]
+        found = [{"name": "lo", "hardware-address": "00:00:00:00:00:00",
+                  "ip-addresses": [{"ip-address": "127.0.0.1", "ip-address-type": "ipv4", "prefix": 8}]}]  # fmt: skip
+        for place, one in enumerate(macs):
+            told = vm.config.get(f"ipconfig{place}", "ip=dhcp").partition("ip=")[2].partition(",")[0]
+            address = f"10.0.{place}.{sum(one.encode()) % 250 + 2}" if told == "dhcp" else told.partition("/")[0]
+            addresses = [{"ip-address": address, "ip-address-type": "ipv4", "prefix": 24},
+                         {"ip-address": "fe80::1", "ip-address-type": "ipv6", "prefix": 64}]  # fmt: skip
+            found.append({"name": f"eth{place}", "hardware-address": one, "ip-addresses": addresses})
+        return {"result": found}
+
+    def set_password(self, given: Given) -> dict[str, Any]:
+        self.agent(given).passwords[given["username"]] = given["password"]
+        return {"result": {}}
+
+    def task(self, given: Given) -> Task:
+        found = self.world.tasks.get(given["upid"])
+        if found is None or found.node != given["node"]:
+            raise RefusedError(500, "no such task\n")
+        return found
+
+    def end_task(self, given: Given) -> None:
+        found = self.task(given)
+        if found.work is not None:
+            found.work.cancel()
+
+    def task_log(self, given: Given) -> list[dict[str, Any]]:
+        start, limit = int(given.get("start", "0")), int(given.get("limit", "50"))
+        lines = list(enumerate(self.task(given).log, 1))[start : start + limit]
+        return [{"n": number, "t": text} for number, text in lines] or [{"n": 1, "t": "no content"}][: not start]
+
+    def task_status(self, given: Given) -> dict[str, Any]:
+        found = self.task(given)
+        _word, node, _pid, _start, began, kind, vmid, user, _end = found.upid.split(":")
+        seen = {"upid": found.upid, "node": node, "type": kind, "id": vmid, "user": user, "starttime": int(began, 16),
+                "pid": 1, "pstart": 1, "status": "stopped" if found.exit else "running"}  # fmt: skip
+        return seen | ({"exitstatus": found.exit} if found.exit else {})
+
+
+def current(vm: Machine) -> dict[str, Any]:
+    """A VM as ``status/current`` has it."""
+    names = {"id", "type", "node", "maxcpu"}
+    seen = {key: value for key, value in resource(vm).items() if key not in names}
+    qmp = ("paused" if vm.paused else "running") if vm.status == "running" else "stopped"
+    return seen | {"cpus": int(vm.config.get("cores", "1")), "qmpstatus": qmp}
+
+
+async def _screen(world: Cluster, door: Door, node: str, vmid: str) -> tuple[str, int] | None:
+    """The VM's screen over the websocket, its password the ticket."""
+    try:
+        door.enter(websocket.headers, websocket.cookies, "GET")
+        given = dict(websocket.args)
+        check(f"GET {VM}/vncwebsocket", given | {"node": node, "vmid": vmid})
+        vm, ticket = world.find(node, vmid), given["vncticket"]
+    except RefusedError as error:
+        return "", error.status
+    if str(door.screens.pop(ticket, "")) != given["port"]:
+        return "permission denied - invalid PVEVNC ticket", 401
+    await websocket.accept(subprotocol="binary")
+    if vm.status != "running":
+        await websocket.close(1000)
+        return None
+    inner, outer = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=inner)
+    near_reader, near_writer = await asyncio.open_connection(sock=outer)
+
+    async def serve() -> None:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            if await _admits(reader, writer, ticket):
+                await _Greeted(vm.name, vm.seconds).serve(reader, writer)
+
+    async def send() -> None:
+        while data := await near_reader.read(65536):
+            await websocket.send(data)
+
+    async def receive() -> None:
+        while True:
+            near_writer.write(bytes(await websocket.receive()))  # type: ignore[arg-type]
+            await near_writer.drain()
+
+    tasks = {asyncio.ensure_future(work()) for work in (serve, send, receive)}
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        for one in (writer, near_writer):
+            one.transport.abort()
+    return None
