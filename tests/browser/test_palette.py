@@ -129,7 +129,9 @@ def test_no_rule_is_broken(chromium: Browser, fake_panel: PanelProcess, way: str
         page.fill("#palette-text", text)
         with page.expect_response(lambda response: "/palette?" in response.url):
             page.locator("#palette-text").dispatch_event("input")
-        page.wait_for_function("() => !document.querySelector('#palette .htmx-request, #palette .htmx-swapping, #palette .htmx-added')")
+        page.wait_for_function(
+            "() => !document.querySelector('#palette .htmx-request, #palette .htmx-swapping, #palette .htmx-added')"
+        )
         problems += broken(page, text)
     assert page.evaluate("document.documentElement.scrollWidth") <= (WIDE if "wide" in way else NARROW)["width"]
     page.locator("[data-palette-close]").click()
