@@ -161,7 +161,17 @@ class _Api:
 
     def node_status(self, given: Given) -> dict[str, Any]:
         self.door.need(f"/nodes/{given['node']}", "Sys.Audit")
-        return {"cpu": 0.1, "cpuinfo": {"cpus": 4}, "memory": {"total": 16 * GIB, "used": 4 * GIB, "free": 12 * GIB}}
+        disk = {"total": 100 * GIB, "used": 10 * GIB, "free": 90 * GIB, "avail": 90 * GIB}
+        return {
+            "boot-info": {"mode": "efi", "secureboot": 0},
+            "cpu": 0.1,
+            "cpuinfo": {"cpus": 4, "cores": 4, "sockets": 1, "model": "A processor"},
+            "current-kernel": {"machine": "x86_64", "release": "6.8.12-4-pve", "sysname": "Linux", "version": "#1 SMP"},
+            "loadavg": ["0.10", "0.12", "0.09"],
+            "memory": {"total": 16 * GIB, "used": 4 * GIB, "free": 12 * GIB, "available": 12 * GIB},
+            "pveversion": "pve-manager/8.3.0/c1689ccb1065a83b",
+            "rootfs": disk,
+        }
 
     def config(self, given: Given) -> dict[str, Any]:
         self.door.need(f"/vms/{given['vmid']}", "VM.Audit")
@@ -274,7 +284,7 @@ def current(vm: Machine) -> dict[str, Any]:
     names = {"id", "type", "node", "maxcpu"}
     seen = {key: value for key, value in resource(vm).items() if key not in names}
     qmp = ("paused" if vm.paused else "running") if vm.status == "running" else "stopped"
-    return seen | {"cpus": int(vm.config.get("cores", "1")), "qmpstatus": qmp}
+    return seen | {"cpus": int(vm.config.get("cores", "1")), "qmpstatus": qmp, "ha": {"managed": 0}}
 
 
 async def _screen(world: Cluster, door: Door, node: str, vmid: str) -> tuple[str, int] | None:
