@@ -113,6 +113,12 @@ class LibvirtRig(Rig):
             return False
 
     async def enter_shell(self, terminal: Terminal, spec: VmSpec) -> None:
+        """Other tests share the VM, and may have changed its password."""
+        engine = self.engine()
+        try:
+            await engine.set_password(spec.ref, "root", str(spec.password))
+        finally:
+            await engine.close()
         await terminal.type("\r")
         if b"login" in (await terminal.until("login: |:~?[^ ]*# ", self.boot_seconds)).group():
             await terminal.type("root\r")

@@ -262,8 +262,10 @@ def _resolved(conn: Any, source: str) -> set[str]:
             volume = find_volume(conn.storagePoolLookupByName(pool_name), name)
     if volume is None:
         return set()
-    info = read_volume(volume)
-    return {path for path in (info.path, info.backing) if path}
+    with unless(libvirt.VIR_ERR_NO_STORAGE_VOL, libvirt.VIR_ERR_NO_STORAGE_POOL):  # it went away meanwhile
+        info = read_volume(volume)
+        return {path for path in (info.path, info.backing) if path}
+    return set()
 
 
 def owned_by(conn: Any, pool: Any, seed_name: str, ref: str) -> bool | None:
