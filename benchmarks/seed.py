@@ -39,7 +39,7 @@ async def seed(hosts: list[tuple[str, int, dict[str, str]]]) -> str:
 
 async def _fill(host: Host, vms: int) -> None:
     here = world(host.address, vms=vms)
-    seen = {vm.ref: view_vm(vm, here.clock()) for vm in here.vms.values()}
+    seen = {vm.ref: view_vm(vm, here.clock(), {}, ()) for vm in here.vms.values()}
     moment = now()
     common: dict[str, Any] = {"host_id": host.id, "managed": False, "seen_at": moment, "state_since": moment}
     await Vm.bulk_create(
