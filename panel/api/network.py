@@ -5,7 +5,7 @@ from __future__ import annotations
 from quart import Blueprint
 
 from panel import web
-from panel.api import answers, wire
+from panel.api import netanswers, wire
 from panel.api.routing import endpoint
 from panel.api.views import told
 from panel.errors import InvalidInput
@@ -25,14 +25,14 @@ def register(api: Blueprint) -> None:
 
 
 def _register_forwards(api: Blueprint) -> None:
-    @endpoint(api, "GET", "/client/natget/<hs_name>/<vm_uuid>", answer=answers.ForwardsOut)
-    async def list_forwards(actor: Actor, hs_name: str, vm_uuid: str) -> answers.ForwardsOut:
+    @endpoint(api, "GET", "/client/natget/<hs_name>/<vm_uuid>", answer=netanswers.ForwardsOut)
+    async def list_forwards(actor: Actor, hs_name: str, vm_uuid: str) -> netanswers.ForwardsOut:
         """获取NAT规则: a VM's forwards, each with whether it holds."""
         actor.require(Permission.VIEW)
         vm = await web.services().vms.get(hs_name, vm_uuid)
         rows = await web.services().forwards.of_vm(vm)
         reason = web.services().gateways.why_not(vm.host)
-        return answers.ForwardsOut(
+        return netanswers.ForwardsOut(
             rules=[forward_out(row, index) for index, row in enumerate(rows)],
             ports_start=vm.host.ports_start,
             ports_close=vm.host.ports_close,
@@ -40,8 +40,8 @@ def _register_forwards(api: Blueprint) -> None:
             reason=gettext(reason) if reason else None,
         )
 
-    @endpoint(api, "POST", "/client/natadd/<hs_name>/<vm_uuid>", answer=answers.ForwardOut, body=wire.NewForwardBody)
-    async def add_forward(actor: Actor, hs_name: str, vm_uuid: str, body: wire.NewForwardBody) -> answers.ForwardOut:
+    @endpoint(api, "POST", "/client/natadd/<hs_name>/<vm_uuid>", answer=netanswers.ForwardOut, body=wire.NewForwardBody)
+    async def add_forward(actor: Actor, hs_name: str, vm_uuid: str, body: wire.NewForwardBody) -> netanswers.ForwardOut:
         """添加NAT规则: forward a port, or ports beside one another, to the VM. What cannot be applied now is kept, as
         ``failed`` with the reason, and applied as soon as it can be."""
         vm = await web.services().vms.get(hs_name, vm_uuid)
@@ -51,29 +51,29 @@ def _register_forwards(api: Blueprint) -> None:
 
     @endpoint(
         api, "DELETE", "/client/natdel/<hs_name>/<vm_uuid>/<rule_index>",
-        answer=answers.RemovedForwardOut, query=wire.RowQuery,
+        answer=netanswers.RemovedForwardOut, query=wire.RowQuery,
     )  # fmt: skip
     async def remove_forward(
         actor: Actor, hs_name: str, vm_uuid: str, rule_index: str, query: wire.RowQuery
-    ) -> answers.RemovedForwardOut:
+    ) -> netanswers.RemovedForwardOut:
         """删除NAT规则: by its position in the list as last read."""
         vm = await web.services().vms.get(hs_name, vm_uuid)
         index = position(rule_index, "rule_index")
         forward, problem = await web.services().forwards.remove(actor, vm, index, query.id)
-        return answers.RemovedForwardOut(id=forward.id, problem=problem.translate() if problem else None)
+        return netanswers.RemovedForwardOut(id=forward.id, problem=problem.translate() if problem else None)
 
 
 def _register_addresses(api: Blueprint) -> None:
-    @endpoint(api, "GET", "/client/ipaddr/detail/<hs_name>/<vm_uuid>", answer=answers.AddressesOut)
-    async def list_addresses(actor: Actor, hs_name: str, vm_uuid: str) -> answers.AddressesOut:
+    @endpoint(api, "GET", "/client/ipaddr/detail/<hs_name>/<vm_uuid>", answer=netanswers.AddressesOut)
+    async def list_addresses(actor: Actor, hs_name: str, vm_uuid: str) -> netanswers.AddressesOut:
         """获取IP列表: the addresses that a VM was given, and those that it really has."""
         actor.require(Permission.VIEW)
         return await _addresses(await web.services().vms.get(hs_name, vm_uuid))
 
     @endpoint(
-        api, "POST", "/client/ipaddr/create/<hs_name>/<vm_uuid>", answer=answers.AddressOut, body=wire.NewAddressBody
+        api, "POST", "/client/ipaddr/create/<hs_name>/<vm_uuid>", answer=netanswers.AddressOut, body=wire.NewAddressBody
     )
-    async def add_address(actor: Actor, hs_name: str, vm_uuid: str, body: wire.NewAddressBody) -> answers.AddressOut:
+    async def add_address(actor: Actor, hs_name: str, vm_uuid: str, body: wire.NewAddressBody) -> netanswers.AddressOut:
         """添加IP地址: give an interface an address. DHCP brings the first of each family to the guest."""
         vm = await web.services().vms.get(hs_name, vm_uuid)
         added = await web.services().addresses.add(
@@ -84,22 +84,22 @@ def _register_addresses(api: Blueprint) -> None:
 
     @endpoint(
         api, "DELETE", "/client/ipaddr/delete/<hs_name>/<vm_uuid>/<ip_index>",
-        answer=answers.RemovedAddressOut, query=wire.RowQuery,
+        answer=netanswers.RemovedAddressOut, query=wire.RowQuery,
     )  # fmt: skip
     async def remove_address(
         actor: Actor, hs_name: str, vm_uuid: str, ip_index: str, query: wire.RowQuery
-    ) -> answers.RemovedAddressOut:
+    ) -> netanswers.RemovedAddressOut:
         """删除IP地址: by its position in the list as last read."""
         vm = await web.services().vms.get(hs_name, vm_uuid)
         removed = await web.services().addresses.remove(actor, vm, position(ip_index, "ip_index"), query.id)
-        return answers.RemovedAddressOut(id=removed.id, ip_address=removed.ip)
+        return netanswers.RemovedAddressOut(id=removed.id, ip_address=removed.ip)
 
 
-async def _addresses(vm: Vm) -> answers.AddressesOut:
+async def _addresses(vm: Vm) -> netanswers.AddressesOut:
     rows = await web.services().addresses.rows(vm)
-    return answers.AddressesOut(
+    return netanswers.AddressesOut(
         addresses=[address_out(row, index) for index, row in enumerate(rows)],
-        seen=[answers.SeenOut(interface=nic.name, mac_addr=nic.mac, addresses=nic.addresses) for nic in vm.nics],
+        seen=[netanswers.SeenOut(interface=nic.name, mac_addr=nic.mac, addresses=nic.addresses) for nic in vm.nics],
     )
 
 
@@ -128,9 +128,9 @@ def position(text: str, field: str) -> int:
     return int(text)
 
 
-def forward_out(row: Forward, index: int) -> answers.ForwardOut:
+def forward_out(row: Forward, index: int) -> netanswers.ForwardOut:
     """A forward at its position."""
-    return answers.ForwardOut(
+    return netanswers.ForwardOut(
         rule_index=index,
         id=row.id,
         protocol=row.protocol,
@@ -146,9 +146,9 @@ def forward_out(row: Forward, index: int) -> answers.ForwardOut:
     )
 
 
-def address_out(row: AddressRow, index: int) -> answers.AddressOut:
+def address_out(row: AddressRow, index: int) -> netanswers.AddressOut:
     """An address at its position."""
-    return answers.AddressOut(
+    return netanswers.AddressOut(
         ip_index=index,
         id=row.address.id,
         interface=row.address.nic.name,

@@ -6,16 +6,7 @@ from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import Any
 
-from panel.api.answers import (
-    ActedOut,
-    HostOut,
-    HostStatusOut,
-    NicOut,
-    TaskLineOut,
-    TaskOut,
-    VmOut,
-    VmStatusOut,
-)
+from panel.api.answers import ActedOut, HostOut, HostStatusOut, NicOut, TaskLineOut, TaskOut, VmOut, VmStatusOut
 from panel.api.wire import ENGINE_NAMES
 from panel.models import Host, Nic, Task, TaskLine, Vm
 from panel.services.texts import unpack

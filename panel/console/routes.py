@@ -19,7 +19,8 @@ from panel.console.bridge import Closing, Guest, Screen, Traffic, bridge
 from panel.console.handover import EXTENSION
 from panel.console.terminal import Terminal, size_of
 from panel.console.tunnel import Tunnel, take_over
-from panel.engines.types import ConsoleKind, PowerAction
+from panel.engines.consoletypes import ConsoleKind
+from panel.engines.types import PowerAction
 from panel.errors import NotFound, PanelError, Unauthorized
 from panel.models import Vm
 from panel.security import Actor

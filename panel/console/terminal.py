@@ -11,7 +11,7 @@ import asyncio
 
 import orjson
 
-from panel.engines.types import TextSize, TextStream
+from panel.engines.consoletypes import TextSize, TextStream
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 

@@ -8,6 +8,7 @@ servers and for ends of VMs that cannot do this.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -116,7 +117,7 @@ class Tunnel:
             self._browser.leave(closing)
 
 
-class _Side(asyncio.Protocol):
+class _Side(asyncio.Protocol, ABC):
     """One of the two: what it does not take within ``stall`` seconds ends the tunnel."""
 
     def __init__(self, tunnel: Tunnel, transport: asyncio.Transport, stall: float) -> None:
@@ -161,9 +162,9 @@ class _Side(asyncio.Protocol):
         else:
             self.stalled()
 
+    @abstractmethod
     def stalled(self) -> None:
         """It took nothing for so long that it is given up."""
-        raise NotImplementedError
 
 
 class _VmSide(_Side):

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from panel.engines.capabilities import Capabilities
+from panel.engines.consoletypes import ConsoleTarget, TextTarget
 from panel.engines.types import (
     ChangeOutcome,
-    ConsoleTarget,
     DeleteOutcome,
     EngineKind,
     HostConnection,
@@ -36,7 +36,6 @@ from panel.engines.types import (
     PowerAction,
     Reporter,
     SshEndpoint,
-    TextTarget,
     VmChange,
     VmEvent,
     VmObservation,

@@ -15,16 +15,16 @@ from enum import StrEnum
 
 import structlog
 
-from panel.engines.types import (
+from panel.engines.consoletypes import (
     ConsoleKind,
     ConsoleTarget,
-    EngineKind,
     StreamTarget,
     TcpTarget,
     TextSize,
     TextStream,
     UnixTarget,
 )
+from panel.engines.types import EngineKind
 from panel.errors import Conflict, EngineTimeout, HostUnreachable, NotFound, PanelError, Unauthorized
 from panel.events import Event, EventBus, HostChanged, HostRemoved, SessionEnded, Subscription, VmRemoved
 from panel.i18n import Text

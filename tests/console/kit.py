@@ -18,9 +18,10 @@ from panel.app import create_app
 from panel.console.bridge import bridge
 from panel.console.handover import TunnelProtocol
 from panel.console.tunnel import Tunnel
+from panel.engines.consoletypes import ConsoleTarget, TcpTarget
 from panel.engines.fake.engine import FakeEngine
 from panel.engines.fake.world import FakeWorld, world
-from panel.engines.types import ConsoleTarget, EngineKind, PowerState, TcpTarget
+from panel.engines.types import EngineKind, PowerState
 from panel.events import VmChanged
 from panel.models import Host, Session, Vm
 from panel.security import Actor, Source

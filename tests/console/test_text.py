@@ -11,7 +11,8 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
 from panel.console.terminal import WINDOW, size_of
-from panel.engines.types import ConsoleKind, PowerState, TextSize
+from panel.engines.consoletypes import ConsoleKind, TextSize
+from panel.engines.types import PowerState
 from panel.services.consoles import Purpose
 from tests.console.browser import closing
 from tests.console.kit import Panel

@@ -13,19 +13,8 @@ from uuid import uuid4
 import pytest
 
 from panel.engines.base import Engine
-from panel.engines.types import (
-    BootDevice,
-    ConsoleTarget,
-    NicMode,
-    NicSpec,
-    PowerAction,
-    PowerState,
-    StreamTarget,
-    TcpTarget,
-    VmChange,
-    VmObservation,
-    VmSpec,
-)
+from panel.engines.consoletypes import ConsoleTarget, StreamTarget, TcpTarget
+from panel.engines.types import BootDevice, NicMode, NicSpec, PowerAction, PowerState, VmChange, VmObservation, VmSpec
 from panel.errors import EngineFailure, NotFound, Unsupported
 
 LONGEST_GAP_SECONDS = 0.5

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from uuid import uuid4
 
 from panel.engines.base import Engine
-from panel.engines.types import TextSize, TextStream
+from panel.engines.consoletypes import TextSize, TextStream
 
 SEEN_BYTES = 1024 * 1024
 

@@ -8,7 +8,8 @@ import hashlib
 import pytest
 
 from panel.engines.base import Engine
-from panel.engines.types import PowerAction, TextSize, VmSpec
+from panel.engines.consoletypes import TextSize
+from panel.engines.types import PowerAction, VmSpec
 from panel.errors import Conflict, Taken, Unsupported
 
 from .conftest import Make

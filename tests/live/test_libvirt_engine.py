@@ -11,15 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from panel.engines.consoletypes import StreamTarget
 from panel.engines.libvirt.engine import LibvirtEngine
-from panel.engines.types import (
-    NicMode,
-    PowerAction,
-    PowerState,
-    StreamTarget,
-    VmChange,
-    VmEvent,
-)
+from panel.engines.types import NicMode, PowerAction, PowerState, VmChange, VmEvent
 from panel.errors import Conflict, EngineTimeout, HostUnreachable, InvalidInput
 from tests.live.engine_site import IMAGE, NETWORK, Place, Report, connected, spec, ssh, until
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from panel.engines.types import TextSize
+from panel.engines.consoletypes import TextSize
 
 READ_BYTES = 64 * 1024
 WRITE_BYTES = 64 * 1024  # that may wait for a guest that does not read

@@ -8,9 +8,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from panel.engines.common.text import StreamText
+from panel.engines.consoletypes import StreamTarget, TextSize, TextStream, TextTarget
 from panel.engines.fake.screen import Screen
 from panel.engines.fake.shell import Shell
-from panel.engines.types import StreamTarget, TextSize, TextStream, TextTarget
 from panel.errors import Taken
 from panel.i18n import gettext_noop as _
 

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from panel.engines.base import Engine
 from panel.engines.capabilities import Capabilities
+from panel.engines.consoletypes import ConsoleTarget, TextTarget
 from panel.engines.fake.behaviour import Behaviour, Manner, number
 from panel.engines.fake.checks import check_change, check_reservation, check_spec
 from panel.engines.fake.consoles import Consoles
@@ -19,7 +20,6 @@ from panel.engines.fake.view import HOST_CPUS, HOST_MEMORY_MIB, ON, view_garbage
 from panel.engines.fake.world import GIB, SEED_BYTES, FakeVm, FakeWorld, world
 from panel.engines.types import (
     ChangeOutcome,
-    ConsoleTarget,
     DeleteOutcome,
     EngineKind,
     HostConnection,
@@ -34,7 +34,6 @@ from panel.engines.types import (
     PowerAction,
     PowerState,
     Reporter,
-    TextTarget,
     VmChange,
     VmEvent,
     VmObservation,

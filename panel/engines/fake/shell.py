@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Awaitable, Callable
 
-from panel.engines.types import TextSize
+from panel.engines.consoletypes import TextSize
 
 CHECK_SECONDS = 0.2
 PIECE = 4096

@@ -9,11 +9,12 @@ from typing import Any
 
 import libvirt
 
+from panel.engines.consoletypes import ConsoleTarget, StreamTarget, TcpTarget
 from panel.engines.libvirt.client import Client
 from panel.engines.libvirt.domain import read_domain
 from panel.engines.libvirt.observe import power_state
 from panel.engines.libvirt.uri import host_of, is_local, is_ssh
-from panel.engines.types import ConsoleTarget, PowerState, StreamTarget, TcpTarget
+from panel.engines.types import PowerState
 from panel.errors import Conflict
 
 _LOOPBACK = ("127.", "::1", "localhost")

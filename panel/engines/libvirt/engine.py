@@ -11,6 +11,7 @@ import libvirt
 
 from panel.engines.base import Engine
 from panel.engines.capabilities import Capabilities
+from panel.engines.consoletypes import ConsoleTarget, TextTarget
 from panel.engines.libvirt import console, hardware, host, power, remove, reservations, screen, storage, text, update
 from panel.engines.libvirt.client import Client, Lane
 from panel.engines.libvirt.create import Creation, Site, disk_name, is_name, is_ref, seed_name
@@ -22,7 +23,6 @@ from panel.engines.libvirt.seed import check_login
 from panel.engines.libvirt.uri import connection_uri, is_local, ssh_endpoint
 from panel.engines.types import (
     ChangeOutcome,
-    ConsoleTarget,
     DeleteOutcome,
     EngineKind,
     HostConnection,
@@ -37,7 +37,6 @@ from panel.engines.types import (
     PowerState,
     Reporter,
     SshEndpoint,
-    TextTarget,
     VmChange,
     VmEvent,
     VmObservation,

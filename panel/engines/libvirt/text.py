@@ -15,11 +15,12 @@ from typing import Any
 
 import libvirt
 
+from panel.engines.consoletypes import TextSize, TextStream, TextTarget
 from panel.engines.libvirt.client import Client
 from panel.engines.libvirt.domain import read_domain
 from panel.engines.libvirt.failures import is_code
 from panel.engines.libvirt.observe import power_state
-from panel.engines.types import PowerState, TextSize, TextStream, TextTarget
+from panel.engines.types import PowerState
 from panel.errors import Conflict, EngineTimeout, PanelError, Taken
 
 PIECE = 64 * 1024

@@ -12,6 +12,7 @@ from panel.engines.base import Engine
 from panel.engines.capabilities import Capabilities
 from panel.engines.common.checks import check_sizes
 from panel.engines.common.power import GOAL, refuse
+from panel.engines.consoletypes import ConsoleTarget, StreamTarget
 from panel.engines.proxmox.client import Client
 from panel.engines.proxmox.config import Mark, boot_disk, check_title, cores_of, gib, memory_of, with_mark
 from panel.engines.proxmox.console import Screens
@@ -22,7 +23,6 @@ from panel.engines.proxmox.tasks import Tasks
 from panel.engines.proxmox.view import Found, Viewer, is_template, template_gib
 from panel.engines.types import (
     ChangeOutcome,
-    ConsoleTarget,
     DeleteOutcome,
     EngineKind,
     HostConnection,
@@ -34,7 +34,6 @@ from panel.engines.types import (
     PowerAction,
     PowerState,
     Reporter,
-    StreamTarget,
     VmChange,
     VmObservation,
     VmSpec,

@@ -13,10 +13,9 @@ from panel.engines.common.checks import check_able, check_sizes
 from panel.engines.common.power import GOAL, refuse
 from panel.engines.common.rfb import open_screen
 from panel.engines.common.tls import FINGERPRINT_FIELD
+from panel.engines.consoletypes import ConsoleKind, ConsoleTarget, StreamTarget
 from panel.engines.types import (
     ChangeOutcome,
-    ConsoleKind,
-    ConsoleTarget,
     DeleteOutcome,
     EngineKind,
     HostConnection,
@@ -26,7 +25,6 @@ from panel.engines.types import (
     PowerAction,
     PowerState,
     Reporter,
-    StreamTarget,
     VmChange,
     VmObservation,
     VmSpec,

@@ -16,11 +16,12 @@ from uuid import uuid4
 
 import pytest
 
+from panel.engines.consoletypes import StreamTarget
 from panel.engines.fake.engine import FakeEngine
 from panel.engines.fake.load import busy_seconds
 from panel.engines.fake.screen import HEIGHT, WIDTH, PixelFormat
 from panel.engines.fake.world import reset_worlds, world
-from panel.engines.types import HostConnection, PowerAction, PowerState, StreamTarget, VmChange, VmSpec
+from panel.engines.types import HostConnection, PowerAction, PowerState, VmChange, VmSpec
 
 
 class Quiet:

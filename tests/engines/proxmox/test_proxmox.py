@@ -13,19 +13,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from panel.engines.common.http import Answer
 from panel.engines.common.tls import fingerprint_of
+from panel.engines.consoletypes import StreamTarget
 from panel.engines.proxmox.client import said
 from panel.engines.proxmox.config import Mark, dns_name, mark_of, with_mark
 from panel.engines.proxmox.engine import ProxmoxEngine
-from panel.engines.types import (
-    HostConnection,
-    NicMode,
-    NicSpec,
-    PowerAction,
-    PowerState,
-    StreamTarget,
-    VmChange,
-    VmSpec,
-)
+from panel.engines.types import HostConnection, NicMode, NicSpec, PowerAction, PowerState, VmChange, VmSpec
 from panel.errors import CertificateRefused, Conflict, HostUnreachable, InvalidInput, PanelError
 from tests.certs import made
 from tests.contract.kit import Recorder, some_spec
