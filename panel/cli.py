@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from getpass import getuser
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
-import structlog
 
-from panel import __version__
+from panel import __version__, clidata
 from panel.app import build_services
+from panel.clikit import actor, opened, run, table
 from panel.engines.types import EngineKind
 from panel.errors import PanelError
 from panel.models.database import close_database, migrate, open_database
-from panel.security import Actor, Source
-from panel.services.container import Services
+from panel.models.holding import held
 from panel.services.hosts import HostRequest
 from panel.settings import Settings, load_settings
-
-T = TypeVar("T")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -34,50 +27,6 @@ def main() -> None:
 
     Settings come from PANEL_* variables and panel.toml in the data folder (PANEL_DATA_FOLDER, default: data).
     """
-
-
-def run(work: Callable[[], Awaitable[T]]) -> T:
-    """Run a command; an error of the panel becomes one line and exit code 1."""
-    structlog.configure(  # standard output is for what was asked
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-    try:
-        return asyncio.run(_awaited(work))
-    except PanelError as error:
-        raise click.ClickException(str(error)) from error
-
-
-async def _awaited(work: Callable[[], Awaitable[T]]) -> T:
-    return await work()
-
-
-def actor() -> Actor:
-    """Who types."""
-    try:
-        name = getuser()
-    except (KeyError, OSError):
-        name = "cli"
-    return Actor(name[:64], Source.CLI)
-
-
-@asynccontextmanager
-async def opened() -> AsyncIterator[Services]:
-    """The services over an open, current database; nothing is observed and no task is recovered."""
-    settings = load_settings()
-    services = build_services(settings)
-    await migrate(settings.database)
-    await open_database(settings.database)
-    try:
-        await services.access.ensure_token()
-        yield services
-    finally:
-        await services.pool.close()
-        await close_database()
 
 
 # -- serve, migrate --------------------------------------------------------------------------------------------
@@ -90,8 +39,9 @@ def serve() -> None:
 
     try:
         settings = load_settings()
-        asyncio.run(prepare(settings))
-        serve_forever(settings)
+        with held(settings.database):
+            asyncio.run(prepare(settings))
+            serve_forever(settings)
     except PanelError as error:
         raise click.ClickException(str(error)) from error
 
@@ -124,6 +74,10 @@ def migrate_command() -> None:
     """Bring the database up to date."""
     applied = run(lambda: migrate(load_settings().database))
     click.echo(f"Applied: {', '.join(applied)}." if applied else "Nothing to apply.")
+
+
+for command in clidata.COMMANDS:
+    main.add_command(command)
 
 
 # -- token -----------------------------------------------------------------------------------------------------
@@ -331,11 +285,3 @@ def config_load(file: Path | None) -> None:
 
     outcome = run(work)
     click.echo(f"Loaded {outcome.hosts} hosts and {outcome.vms} VMs.")
-
-
-def table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """Print rows in columns."""
-    lines = [heads, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
-    for line in lines:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from cryptography.fernet import Fernet, InvalidToken
 
 from panel.errors import ConfigError, Forbidden
 
+KEY_FILE = "secret.key"
 TOKEN_PATTERN = re.compile(r"[\x21-\x7e]{8,256}")
 
 
@@ -108,7 +110,7 @@ class SecretBox:
         Raises:
             ConfigError: the key cannot be written or read, is readable by others, or is no key.
         """
-        path = folder / "secret.key"
+        path = folder / KEY_FILE
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             _make_key(path)
@@ -138,18 +140,44 @@ class SecretBox:
             raise ConfigError("A stored secret cannot be read with this data folder's secret.key.") from error
 
 
+def replace_key(folder: Path, key: str) -> Path | None:
+    """Put another key into a data folder. Returns where the old one went, if there was one.
+
+    Raises:
+        ConfigError: the folder cannot be written.
+    """
+    path = folder / KEY_FILE
+    kept = path.with_name(f"{KEY_FILE}.before-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
+    new = path.with_name(f".{KEY_FILE}.{os.getpid()}")
+    try:
+        new.unlink(missing_ok=True)
+        _write_key(new, key.encode())
+        if path.exists():
+            os.link(path, kept)
+        new.replace(path)
+    except OSError as error:
+        raise ConfigError("{path} cannot be used: {reason}.", path=path.name, reason=error.strerror) from error
+    finally:
+        new.unlink(missing_ok=True)
+    return kept if kept.exists() else None
+
+
+def _write_key(path: Path, key: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(key)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def _make_key(path: Path) -> None:
     """Create the key whole or not at all, and never over an existing one."""
     if path.exists():
         return
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)  # left by a process of this number that was killed: numbers repeat in containers
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(Fernet.generate_key())
-            file.flush()
-            os.fsync(file.fileno())
+        _write_key(temporary, Fernet.generate_key())
         try:
             os.link(temporary, path)
         except FileExistsError:

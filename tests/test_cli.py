@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from panel import __version__
 from panel.cli import main
 from panel.engines.fake.world import world
 from panel.engines.types import PowerState
+from panel.models.holding import held
 
 pytestmark = pytest.mark.slow
 
@@ -124,6 +126,35 @@ def test_save_and_load(cli: Cli, tmp_path: Path) -> None:
     elsewhere.write_bytes(saved.read_bytes())
     other = Cli(tmp_path / "other")
     assert "another secret.key" in other.fails("config", "load", str(elsewhere))
+
+
+def test_backup_and_restore(cli: Cli, tmp_path: Path) -> None:
+    token = cli.ok("token", "show")
+    cli.ok("host", "add", "h1", "--engine", "fake", "--option", "server_pass=host-secret")
+    file = tmp_path / "panel.gz"
+    assert "Keep a copy of secret.key" in cli.ok("backup", str(file))
+    cli.ok("token", "reset")
+    cli.ok("host", "add", "h2", "--engine", "fake")
+    assert cli.run("restore", str(file), stdin="n\n").exit_code == 1
+    assert "h2" in cli.ok("host", "list")
+    assert "Restored " in cli.ok("restore", "--yes", str(file))
+    assert cli.ok("token", "show") == token
+    assert [line.split()[0] for line in cli.ok("host", "list").splitlines()] == ["NAME", "h1"]
+    file.write_bytes(b"no backup")
+    assert "panel.gz is not a backup of a panel." in cli.fails("restore", "--yes", str(file))
+    moved = f"sqlite://{tmp_path}/moved.sqlite3"
+    assert "Copied and compared" in cli.ok("migrate-to", moved)
+    assert "is not empty" in cli.fails("migrate-to", moved)
+    assert "uses already" in cli.fails("migrate-to", f"sqlite://{cli.folder}/panel.sqlite3")
+    assert "Copied" not in cli.fails("migrate-to", "postgres://nobody:very-secret@127.0.0.1:1/x")
+    assert "very-secret" not in cli.fails("migrate-to", "postgres://nobody:very-secret@127.0.0.1:1/x")
+
+
+def test_a_second_process_on_sqlite_is_refused(cli: Cli) -> None:
+    cli.ok("token", "show")
+    with held(f"sqlite://{cli.folder}/panel.sqlite3"):
+        assert f"Another process ({os.getpid()}) serves this database already." in cli.fails("serve")
+        cli.ok("token", "show")
 
 
 @pytest.mark.parametrize(

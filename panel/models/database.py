@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -95,4 +96,5 @@ def _check_scheme(url: str) -> None:
 
 
 def _short(error: Exception) -> str:
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", text)[:200]
