@@ -28,7 +28,7 @@ lock: ## write requirements/*.txt from pyproject.toml (ARGS=--upgrade: the newes
 	@scripts/lock.sh $(ARGS)
 
 bench: ## measure, and write benchmarks/RESULTS.md (ARGS: which programs, such as lists)
-	@scripts/bootstrap.sh test
+	@scripts/bootstrap.sh bench
 	@.venv/bin/python -m benchmarks $(ARGS)
 
 doubles: ## start doubles of vendors' servers on this machine; prints what to type into the host form

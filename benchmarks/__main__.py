@@ -7,7 +7,7 @@ import sys
 import time
 from importlib import import_module
 
-NAMES = ("pages", "lists", "observe", "memory", "sick")
+NAMES = ("pages", "lists", "observe", "memory", "sick", "console")
 
 
 def main() -> int:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from pathlib import Path
 
 from benchmarks import consolepeers as peers
 from benchmarks.harness import Table, interleaved, percentile
@@ -21,11 +22,12 @@ BULK_MIB, TRIPS, ROUNDS = 192, 2000, 7
 CONSOLES, SECONDS = 200, 4.0
 MANY, STALLED_MIB = 1000, 200
 WEBSOCKIFY = "websockify"
+PEERS = str(Path(__file__).parents[1] / ".cache/peers/bin/python")  # scripts/bootstrap.sh bench makes it
 Roads = dict[str, tuple[int, int]]  # name -> port, pid
 
 
-def main() -> bool:
-    """Measure, and write the table."""
+def measure() -> Table:
+    """Every road in turn, in interleaved rounds."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 8192)), hard))
     table = Table("console", "The console's road")
@@ -40,14 +42,14 @@ def main() -> bool:
             roads[name] = port, stack.enter_context(_process(*command, port=port, core=0))
         port = free_port()
         command = ("websockify", f"127.0.0.1:{port}", f"127.0.0.1:{vm}")
-        roads[WEBSOCKIFY] = port, stack.enter_context(_process(*command, port=port, core=0))
+        roads[WEBSOCKIFY] = port, stack.enter_context(_process(*command, port=port, core=0, python=PEERS))
         _speed(table, roads, vm)
         _screens(table, roads)
         _memory(table, roads)
     table.notes.append(
         "The proxies have core 0 for themselves, the browser and the VM share the other. Ratios are of medians."
     )
-    return table.write()
+    return table
 
 
 def _cores() -> int:
@@ -55,9 +57,9 @@ def _cores() -> int:
 
 
 @contextmanager
-def _process(module: str, *arguments: str, port: int, core: int) -> Iterator[int]:
+def _process(module: str, *arguments: str, port: int, core: int, python: str = sys.executable) -> Iterator[int]:
     """A program on one core, from when it answers at ``port``; yields its process id."""
-    command = ["taskset", "-c", str(core % _cores()), sys.executable, "-m", module, *arguments]
+    command = ["taskset", "-c", str(core % _cores()), python, "-m", module, *arguments]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         for _ in range(400):
@@ -136,7 +138,3 @@ def _memory(table: Table, roads: Roads) -> None:
         pass
     table.add("memory of a VM that does not read, tunnel", "KiB", max(0, peers.rss_kib(pid) - before), 2048)
     pusher.close()
-
-
-if __name__ == "__main__":
-    sys.exit(0 if main() else 1)

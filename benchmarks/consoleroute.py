@@ -33,10 +33,10 @@ async def console() -> None:
         if end is not None:
             tunnel = Tunnel(end, traffic)
             offer(tunnel)
-            await websocket.accept("binary")
+            await websocket.accept(subprotocol="binary")
             await tunnel.done
         else:
-            await websocket.accept("binary")
+            await websocket.accept(subprotocol="binary")
             await bridge(websocket, Screen(reader, writer), asyncio.get_running_loop().create_future(), traffic)
     finally:
         hang_up(writer)

@@ -3,6 +3,7 @@
 #
 #   scripts/bootstrap.sh run      for running the panel (scripts/run.sh calls it)
 #   scripts/bootstrap.sh test     for all tests
+#   scripts/bootstrap.sh bench    for the benchmarks
 #   scripts/bootstrap.sh dev      for the checks and tests that need no hypervisor
 #
 # OPENIDCS_PYTHON names another Python (3.11 or later); PANEL_IMAGES_PATH and PANEL_DISKS_PATH other folders.
@@ -28,12 +29,18 @@ main() {
         install_proxy
         ensure_python dev
         ;;
+    bench)
+        install_packages "${PACKAGES_PYTHON[@]}" "${PACKAGES_LIBVIRT[@]}" "${PACKAGES_TESTS[@]}"
+        ensure_python dev
+        ensure_peers
+        return
+        ;;
     dev)
         install_packages "${PACKAGES_PYTHON[@]}" shellcheck
         ensure_python dev
         return
         ;;
-    *) die "usage: scripts/bootstrap.sh run|test|dev" ;;
+    *) die "usage: scripts/bootstrap.sh run|test|bench|dev" ;;
     esac
     ensure_libvirt
     ensure_folders

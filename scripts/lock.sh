@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Writes requirements/{run,dev,tools}.txt from pyproject.toml: every version and hash, for Python 3.11 to 3.13.
+# Writes requirements/{run,dev,tools,peers}.txt from pyproject.toml: every version and hash, for Python 3.11 to 3.13.
 #
 #   scripts/lock.sh              keeps locked versions where pyproject.toml still allows them
 #   scripts/lock.sh --upgrade    takes the newest that it allows
@@ -37,7 +37,7 @@ compile() {
     if grep -nE '://|^--' "$new"; then die "$name.txt would name a registry"; fi
     {
         printf '# written by scripts/lock.sh\n'
-        [ "$name" = tools ] || printf '# pyproject.toml: %s\n' "$(dependencies_hash)"
+        [ "$name" = tools ] || [ "$name" = peers ] || printf '# pyproject.toml: %s\n' "$(dependencies_hash)"
         sed '/^#/d' "$new"
     } >"$new.done"
     mv "$new.done" "$file"
@@ -59,6 +59,8 @@ main() {
     compile dev pyproject.toml --group dev -c requirements/run.txt "${upgrade[@]}"
     printf 'uv\n' >"$CACHE/tools.in"
     compile tools "$CACHE/tools.in" "${upgrade[@]}"
+    printf 'websockify\n' >"$CACHE/peers.in"
+    compile peers "$CACHE/peers.in" "${upgrade[@]}"
 }
 
 main "$@"

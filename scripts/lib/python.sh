@@ -63,3 +63,16 @@ ensure_python() {
     run_uv pip install -q --no-deps -e "$ROOT"
     printf '%s\n' "$wanted" >"$stamp"
 }
+
+# What the benchmarks measure the panel against, in an environment of its own: .cache/peers.
+ensure_peers() {
+    local peers=$CACHE/peers wanted
+    wanted=$(sha256sum <"$ROOT/requirements/peers.txt")
+    [ "$(cat "$peers/.stamp" 2>/dev/null)" != "$wanted" ] || return 0
+    ensure_uv
+    say "installing what the benchmarks compare with"
+    run_uv venv -q --clear --python "$PYTHON" "$peers"
+    use_pip_mirror
+    VIRTUAL_ENV=$peers "$UV" pip sync -q --require-hashes "$ROOT/requirements/peers.txt"
+    printf '%s' "$wanted" >"$peers/.stamp"
+}
