@@ -7,7 +7,7 @@ import sys
 import time
 from importlib import import_module
 
-NAMES = ("pages", "lists", "observe", "memory", "sick", "console")
+NAMES = ("pages", "lists", "observe", "memory", "sick", "console", "consolebusy")
 
 
 def main() -> int:

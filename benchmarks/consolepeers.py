@@ -65,7 +65,16 @@ def _paint(painters: list[socket.socket]) -> None:
 class Browser:
     """One console: through a proxy at ``port``, or straight to the VM with ``raw``."""
 
-    def __init__(self, port: int, *, raw: bool = False, receive_buffer: int = 0) -> None:
+    def __init__(
+        self,
+        port: int,
+        *,
+        raw: bool = False,
+        receive_buffer: int = 0,
+        path: str = "/websockify",
+        protocols: str = "binary",
+        origin: str = "",
+    ) -> None:
         self.raw = raw
         self.socket = socket.socket()
         if receive_buffer:
@@ -74,12 +83,13 @@ class Browser:
         self.socket.connect(("127.0.0.1", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if not raw:
-            self._shake(port)
+            self._shake(port, path, protocols, [f"Origin: {origin}"] if origin else [])
 
-    def _shake(self, port: int) -> None:
+    def _shake(self, port: int, path: str, protocols: str, more: list[str]) -> None:
         lines = (
-            "GET /websockify HTTP/1.1", f"Host: 127.0.0.1:{port}", "Upgrade: websocket", "Connection: Upgrade",
-            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Protocol: binary", "", "",
+            f"GET {path} HTTP/1.1", *more, f"Host: 127.0.0.1:{port}", "Upgrade: websocket", "Connection: Upgrade",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13",
+            f"Sec-WebSocket-Protocol: {protocols}", "", "",
         )  # fmt: skip
         self.socket.sendall("\r\n".join(lines).encode())
         head = b""

@@ -1,4 +1,4 @@
-"""The panel's console roads without its logins: ``python -m benchmarks.consoleroute PORT BACKEND_PORT tunnel|plain``.
+"""The panel's console roads without its logins: ``python -m benchmarks.consoleroute PORT BACKEND_PORT relay|tunnel|plain``.
 
 The same functions as in ``panel/console/routes.py``, in the same order: dial the VM, offer the tunnel, accept, wait.
 """
@@ -13,7 +13,8 @@ import uvicorn
 from quart import Quart, websocket
 
 from panel.console.bridge import Screen, Traffic, bridge, hang_up
-from panel.console.handover import EXTENSION, TunnelProtocol
+from panel.console.handover import EXTENSION, Road, TunnelProtocol
+from panel.console.relay import Relay, RelayedTunnel
 from panel.console.tunnel import Tunnel, take_over
 from panel.console.websocket import BoundedWebsocketConnection
 from panel.services.consoles import READ_LIMIT
@@ -21,6 +22,7 @@ from panel.services.consoles import READ_LIMIT
 app = Quart(__name__)
 app.asgi_websocket_class = BoundedWebsocketConnection
 backend = 0
+relay: Relay | None = None
 
 
 @app.websocket("/websockify")
@@ -31,10 +33,10 @@ async def console() -> None:
     end = await take_over(reader, writer) if offer is not None else None
     try:
         if end is not None:
-            tunnel = Tunnel(end, traffic)
+            tunnel: Road = Tunnel(end, traffic) if relay is None else RelayedTunnel(relay, end, traffic)
             offer(tunnel)
             await websocket.accept(subprotocol="binary")
-            await tunnel.done
+            await asyncio.shield(tunnel.done)
         else:
             await websocket.accept(subprotocol="binary")
             await bridge(websocket, Screen(reader, writer), asyncio.get_running_loop().create_future(), traffic)
@@ -43,14 +45,15 @@ async def console() -> None:
 
 
 def main() -> None:
-    global backend
+    global backend, relay  # noqa: PLW0603 - a program of one file
     port, backend = int(sys.argv[1]), int(sys.argv[2])
+    relay = Relay() if sys.argv[3] == "relay" else None
     uvicorn.run(
         app,
         port=port,
         loop="uvloop",
         http="httptools",
-        ws=TunnelProtocol if sys.argv[3] == "tunnel" else "websockets-sansio",
+        ws="websockets-sansio" if sys.argv[3] == "plain" else TunnelProtocol,
         ws_per_message_deflate=False,
         access_log=False,
         log_level="warning",

@@ -2,12 +2,13 @@
 
 Each answer says in ``Server-Timing`` how long the server had it: ``wall`` and ``cpu`` milliseconds, the CPU time that of
 the whole process, so what the observer does meanwhile is in it. ``GET /_bench`` tells of the process since the last
-``GET /_bench?reset``.
+``GET /_bench?reset``. ``BENCH_SCREENS`` is a port where the fake VMs' screens are.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from tortoise import connections
 
 from panel import server
 from panel.app import create_app
+from panel.engines.consoletypes import ConsoleTarget, TcpTarget
+from panel.engines.fake.engine import FakeEngine
 from panel.settings import load_settings
 
 TICK = 0.002  # seconds between two looks at the loop
@@ -90,6 +93,17 @@ class Clock:
         return await self._inner(scope, receive, timed)
 
 
+def screens_at(port: int) -> None:
+    """Every fake VM's screen is behind this port, in another process."""
+
+    async def console(_engine: FakeEngine, _ref: str) -> ConsoleTarget:
+        return TcpTarget("127.0.0.1", port)
+
+    FakeEngine.console = console  # type: ignore[method-assign]
+
+
 if __name__ == "__main__":
+    if port := os.environ.get("BENCH_SCREENS"):
+        screens_at(int(port))
     server.create_app = lambda settings: Clock(create_app(settings))  # type: ignore[assignment]
     server.serve_forever(load_settings())

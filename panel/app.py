@@ -21,6 +21,7 @@ from panel import __version__, i18n, web
 from panel.api import blueprint as api
 from panel.api.prometheus import blueprint as prometheus
 from panel.api.wire import to_jsonable
+from panel.console.relay import RELAY, Relay
 from panel.console.routes import blueprint as console
 from panel.console.websocket import BoundedWebsocketConnection
 from panel.engines.common.tls import FINGERPRINT
@@ -161,6 +162,8 @@ def create_app(settings: Settings) -> Quart:
     services = build_services(settings)
     app = Quart(__name__, static_folder=None, template_folder=None)
     app.extensions["panel"] = services
+    if settings.console_relay:
+        app.extensions[RELAY] = Relay()
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     app.request_class = web.PanelRequest
     app.asgi_websocket_class = BoundedWebsocketConnection
@@ -213,6 +216,8 @@ def _install_hooks(app: Quart, services: Services) -> None:
             job.cancel()
         await services.probes.stop()
         await services.consoles.stop()
+        if RELAY in app.extensions:
+            await app.extensions[RELAY].close()
         await services.screens.close()
         await services.observer.stop()
         await services.metrics.stop()

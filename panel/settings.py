@@ -44,6 +44,7 @@ class Settings:
         fake_engine: offer the in-memory engine, for demonstrations and tests. Default: ``false``.
         observe_seconds: time between two rounds of observation of a host. Default: ``5``.
         observe_timeout: a round that takes longer is cut off, and the host is shown as unreachable. Default: ``20``.
+        console_relay: carry screens in a process of their own, which does not wait for the panel. Default: ``true``.
         session_hours: how long a login lasts without use. Default: ``12``.
         login_attempts: failed logins from one address before it has to wait. Default: ``5``.
         login_wait: how long it has to wait, in seconds. Default: ``300``.
@@ -74,6 +75,7 @@ class Settings:
     fake_engine: bool = False
     observe_seconds: float = 5.0
     observe_timeout: float = 20.0
+    console_relay: bool = True
     session_hours: float = 12.0
     login_attempts: int = 5
     login_wait: int = 300

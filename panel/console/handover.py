@@ -7,23 +7,37 @@ server the extension is not there, and the route takes the plain road.
 
 from __future__ import annotations
 
-from typing import Any, cast
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
 from panel.console.bridge import Closing
-from panel.console.tunnel import Tunnel
+from panel.console.relaywire import RESTART
 from panel.i18n import Text
 
 EXTENSION = "openidcs.tunnel"
-RESTART = 1012
+
+
+class Road(Protocol):
+    """What a connection may be handed to: ``Tunnel``, ``RelayedTunnel``. ``done`` comes true with the reason of its end."""
+
+    @property
+    def done(self) -> asyncio.Future[Closing]: ...
+    @property
+    def attached(self) -> bool: ...
+    def attach(
+        self, transport: asyncio.Transport, lost: Callable[[Exception | None], None], ping_seconds: float | None
+    ) -> None: ...
+    def end(self, closing: Closing) -> None: ...
 
 
 class TunnelProtocol(WebSocketsSansIOProtocol):
     """A websocket connection that a route may put a tunnel into."""
 
-    _tunnel: Tunnel | None = None
+    _tunnel: Road | None = None
 
     def handle_connect(self, event: Request) -> None:
         """As uvicorn's; what was not agreed to be compressed can be tunnelled."""
@@ -31,7 +45,7 @@ class TunnelProtocol(WebSocketsSansIOProtocol):
         if not self.handshake_complete and not self.conn.extensions:
             cast("dict[str, Any]", self.scope["extensions"])[EXTENSION] = self._offer
 
-    def _offer(self, tunnel: Tunnel) -> None:
+    def _offer(self, tunnel: Road) -> None:
         self._tunnel = tunnel
 
     async def send(self, message: Any) -> None:
@@ -46,7 +60,7 @@ class TunnelProtocol(WebSocketsSansIOProtocol):
         if tunnel is not None and kind == "websocket.accept" and self.handshake_complete and not self.disconnected:
             self._hand_over(tunnel)
 
-    def _hand_over(self, tunnel: Tunnel) -> None:
+    def _hand_over(self, tunnel: Road) -> None:
         self.stop_keepalive()
         too_early = bool(self.conn.reader.buffer) or self.read_paused  # it spoke before it was let in
         tunnel.attach(self.transport, super().connection_lost, self.ping_interval)

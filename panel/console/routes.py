@@ -13,10 +13,11 @@ import time
 from dataclasses import dataclass
 from typing import Any, cast
 
-from quart import Blueprint, Response, jsonify, redirect, request, websocket
+from quart import Blueprint, Response, current_app, jsonify, redirect, request, websocket
 
 from panel.console.bridge import Closing, Guest, Screen, Traffic, bridge
-from panel.console.handover import EXTENSION
+from panel.console.handover import EXTENSION, Road
+from panel.console.relay import RELAY, Relay, RelayedTunnel, can_carry
 from panel.console.terminal import Terminal, size_of
 from panel.console.tunnel import Tunnel, take_over
 from panel.engines.consoletypes import ConsoleKind
@@ -67,6 +68,8 @@ async def ticket(host: str, vm: str) -> Response:
         check_origin()
     kind = _kind(visitor.vm, (await request.form).get("kind", ""))
     value = await services().consoles.issue(visitor.actor, visitor.vm, Purpose.SOCKET, kind)
+    if relay := _relay():
+        relay.start()  # it is there when the browser comes back with the ticket
     return _answer({"ticket": value, "expires_in": int(LIFETIMES[Purpose.SOCKET].total_seconds())})
 
 
@@ -124,7 +127,7 @@ async def _show(held: ConsolePass, opened: OpenConsole, guest: Guest, greeting: 
         await asyncio.wait((tunnel.done, opened.ended), return_when=asyncio.FIRST_COMPLETED)
         if opened.ended.done():
             tunnel.end(Closing.of(opened.ended.result()))
-        return tunnel.done.result()
+        return await asyncio.shield(tunnel.done)
     except OSError:  # the browser left while we dialled
         return Closing.browser_gone()
     finally:
@@ -132,16 +135,23 @@ async def _show(held: ConsolePass, opened: OpenConsole, guest: Guest, greeting: 
         await services().consoles.closed(held, time.monotonic() - started, traffic.down, traffic.up)
 
 
-async def _tunnel(guest: Guest, traffic: Traffic) -> Tunnel | None:
+async def _tunnel(guest: Guest, traffic: Traffic) -> Road | None:
     """The quick road of a screen, offered to the server; None where the server or the VM's side has none."""
     extensions = cast("dict[str, Any]", websocket.scope.get("extensions") or {})
     offer = extensions.get(EXTENSION)
     end = await take_over(guest.reader, guest.writer) if offer and isinstance(guest, Screen) else None
     if offer is None or end is None:
         return None
-    tunnel = Tunnel(end, traffic)
+    relay = _relay()
+    carried = relay is not None and can_carry(end)
+    tunnel: Road = RelayedTunnel(relay, end, traffic) if relay is not None and carried else Tunnel(end, traffic)
     offer(tunnel)
     return tunnel
+
+
+def _relay() -> Relay | None:
+    found: Relay | None = current_app.extensions.get(RELAY)
+    return found
 
 
 async def _accept() -> None:

@@ -25,7 +25,7 @@ async def panel(tmp_path: Path) -> AsyncIterator[Panel]:
         await close_database()
 
 
-@pytest.fixture(params=["tunnel", "plain"])
+@pytest.fixture(params=["relay", "tunnel", "plain"])
 async def place(panel: Panel, request: pytest.FixtureRequest) -> AsyncIterator[str]:
     """Where the panel serves: ``127.0.0.1:PORT``, with each road that a console's bytes may take."""
     async with AsyncExitStack() as stack:

@@ -17,6 +17,7 @@ from quart import Quart
 from panel.app import create_app
 from panel.console.bridge import bridge
 from panel.console.handover import TunnelProtocol
+from panel.console.relay import RELAY, Relay, RelayedTunnel
 from panel.console.tunnel import Tunnel
 from panel.engines.consoletypes import ConsoleTarget, TcpTarget
 from panel.engines.fake.engine import FakeEngine
@@ -62,7 +63,7 @@ class Panel:
 
 async def make_panel(folder: Path, **settings: Any) -> Panel:
     """The database is open already. One fake host with one running VM, a login, and the token."""
-    app = create_app(Settings(data_folder=folder, fake_engine=True, **settings))
+    app = create_app(Settings(data_folder=folder, fake_engine=True, console_relay=False, **settings))
     services: Services = app.extensions["panel"]
     access = services.access
     await access.ensure_token()
@@ -86,12 +87,15 @@ async def make_vm(host: Host, name: str, ref: str) -> Vm:
 @asynccontextmanager
 async def serve(app: Any, road: str = "tunnel", **options: Any) -> AsyncIterator[str]:
     """A real uvicorn on a free port, with the panel's own settings for websockets; ``plain`` is the road under another
-    server. Yields ``127.0.0.1:PORT``."""
+    server, ``relay`` that through the other process. Yields ``127.0.0.1:PORT``."""
+    relay = Relay() if road == "relay" else None
+    if relay is not None:
+        app.extensions[RELAY] = relay
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
         app,
-        ws=TunnelProtocol if road == "tunnel" else "websockets-sansio",
+        ws="websockets-sansio" if road == "plain" else TunnelProtocol,
         ws_per_message_deflate=False,
         ws_max_size=1024 * 1024,
         timeout_graceful_shutdown=1,
@@ -109,6 +113,9 @@ async def serve(app: Any, road: str = "tunnel", **options: Any) -> AsyncIterator
     finally:
         server.should_exit = True
         await task
+        if relay is not None:
+            del app.extensions[RELAY]
+            await relay.close()
 
 
 @asynccontextmanager
@@ -141,8 +148,8 @@ async def screen(monkeypatch: Any, handler: Handler) -> AsyncIterator[None]:
 
 
 def limit_stalls(monkeypatch: Any, *, browser: float, vm: float) -> None:
-    """How many seconds a side may take nothing, on both roads."""
-    for road in (bridge, Tunnel.__init__):
+    """How many seconds a side may take nothing, on every road."""
+    for road in (bridge, Tunnel.__init__, RelayedTunnel.__init__):
         monkeypatch.setattr(road, "__kwdefaults__", {"browser_stall": browser, "vm_stall": vm})
 
 
