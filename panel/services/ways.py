@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from panel.engines.base import Engine
 from panel.engines.types import EngineKind, SshEndpoint
+from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 
 LOCAL = "this machine"
@@ -43,6 +44,11 @@ class Way:
     kind: WayKind
     machine: str
     endpoint: SshEndpoint | None = None
+
+    @property
+    def text(self) -> Text:
+        """In a sentence."""
+        return Text(WORDS[self.kind], {"machine": self.machine})
 
 
 def way_of(engine: Engine) -> Way | None:

@@ -172,7 +172,8 @@ def _networks(app: Quart, world: Workstation) -> None:
 
     @app.put("/api/vmnet/<vmnet>/mactoip/<mac>")
     async def bind(vmnet: str, mac: str) -> Response:
-        _held(world, vmnet)[mac.lower()] = (await body("MacToIPParameter"))["IP"]
+        _held(world, vmnet)
+        world.bind(vmnet, mac.lower(), (await body("MacToIPParameter"))["IP"])
         return answered({"code": 0, "message": "The operation was successful"})
 
     @app.get("/api/vmnet/<vmnet>/portforward")
@@ -186,6 +187,8 @@ def _networks(app: Quart, world: Workstation) -> None:
         wanted = await body("PortforwardParameter")
         _nat(vmnet)
         guest = {"ip": wanted["guestIp"], "port": wanted["guestPort"]}
+        if not 0 < guest["port"] < 65536 or not world.is_guest(vmnet, guest["ip"]):
+            raise RefusedError(400, 3, "Invalid parameters")
         rule = {"port": port, "protocol": protocol, "desc": wanted.get("desc", ""), "guest": guest}
         if protocol not in {"tcp", "udp"} or not 0 < port < 65536:
             raise RefusedError(400, 3, "Invalid parameters")
