@@ -234,7 +234,7 @@ class SshConnection:
         except asyncssh.PermissionDenied as error:
             raise HostUnreachable(
                 _(
-                    "Host {host} refuses our SSH login. Check server_user and ssh_key_file, and that the key's public half is in "
+                    "Host {host} refuses our SSH login. Check the SSH user and ssh_key_file, and that the key's public half is in "
                     "authorized_keys there."
                 ),
                 host=to.name,
