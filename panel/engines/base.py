@@ -171,7 +171,7 @@ class Engine(ABC):
 
     @property
     def forwards_reserved(self) -> frozenset[int]:
-        """Ports of the host that no forward may take, because the engine itself needs them. Asks nobody."""
+        """TCP ports of the host that no forward may take, because the engine itself needs them. Asks nobody."""
         return frozenset()
 
     async def native_forwards(self) -> list[NativeForward]:

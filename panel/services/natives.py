@@ -20,6 +20,7 @@ from panel.gateways.types import Guest, Protocol, RuleSet
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 
+READ_SECONDS = 20.0
 NO_LIMITS = _(
     "{host}: rates are kept, but limit nothing: its hypervisor carries the traffic itself, and the panel is not on the way."
 )
@@ -119,16 +120,18 @@ class NativeGateway:
     async def taken(self, protocol: Protocol) -> frozenset[int]:
         """The ports of others' forwards, and those that the engine itself needs. Of a host that does not answer: what was known
         last."""
-        with suppress(PanelError):
+        with suppress(PanelError, TimeoutError):
             await self._read()
-        return self._foreign.get(protocol, frozenset()) | self._engine.forwards_reserved
+        reserved = self._engine.forwards_reserved if protocol is Protocol.TCP else frozenset()
+        return self._foreign.get(protocol, frozenset()) | reserved
 
     async def close(self) -> None:
         """Disconnect. Never raises."""
         await self._engine.close()
 
     async def _read(self) -> Sequence[NativeForward]:
-        there = await self._engine.native_forwards()
+        async with asyncio.timeout(READ_SECONDS):
+            there = await self._engine.native_forwards()
         for protocol in Protocol:
             others = (one.port for one in there if one.protocol == protocol and not one.mark)
             self._foreign[protocol] = frozenset(others)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from typing import Any
@@ -192,11 +193,13 @@ def _networks(app: Quart, world: Workstation) -> None:
         rule = {"port": port, "protocol": protocol, "desc": wanted.get("desc", ""), "guest": guest}
         if protocol not in {"tcp", "udp"} or not 0 < port < 65536:
             raise RefusedError(400, 3, "Invalid parameters")
+        await asyncio.sleep(world.forward_seconds)
         world.forwards[vmnet, protocol, port] = rule
         return answered({"code": 0, "message": "The operation was successful"})
 
     @app.delete("/api/vmnet/<vmnet>/portforward/<protocol>/<int:port>")
     async def unforward(vmnet: str, protocol: str, port: int) -> Response:
+        await asyncio.sleep(world.forward_seconds)
         if world.forwards.pop((vmnet, protocol, port), None) is None:
             raise RefusedError(404, 8, "No such port forwarding")
         return answered(None, 204)

@@ -73,6 +73,7 @@ class Workstation:
         self.forwards: dict[tuple[str, str, int], dict[str, Any]] = {}
         self.bindings: dict[str, dict[str, str]] = {"vmnet1": {}, "vmnet8": {}}
         self.clone_seconds, self.act_seconds, self.boot_seconds = clone_seconds, act_seconds, boot_seconds
+        self.forward_seconds = 0.0  # that a change of a forward takes
 
     def add(self, name: str, folder: str = IMAGES, *, tools: bool = True, guest: str = "debian12-64") -> Machine:
         """Put a VM into the library, as somebody at the host's screen does."""

@@ -234,8 +234,8 @@ class SshConnection:
         except asyncssh.PermissionDenied as error:
             raise HostUnreachable(
                 _(
-                    "Host {host} refuses our SSH login. Check the SSH user and ssh_key_file, and that the key's public half is in "
-                    "authorized_keys there."
+                    "Host {host} refuses our SSH login. Check the SSH user and ssh_key_file, and that the key's public half is "
+                    "in authorized_keys there."
                 ),
                 host=to.name,
             ) from error
