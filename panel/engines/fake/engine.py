@@ -114,12 +114,10 @@ class FakeEngine(Engine):
     def _vm(self, ref: str) -> FakeVm:
         vm = self.world.vms.get(ref)
         if vm is None:
-            raise NotFound(_("No VM {ref} on {host}. Scan the host to see what is there."), ref=ref, host=self._name)
+            raise NotFound(
+                _("No VM {ref} on {host}. Scan the host to see what is there."), ref=ref, host=self.connection.name
+            )
         return vm
-
-    @property
-    def _name(self) -> str:
-        return self.connection.name
 
     async def probe(self) -> HostInfo:
         """Always usable, unless told otherwise; says that it is not real."""
