@@ -128,7 +128,7 @@ class HostOut(BaseModel):
     strict_reports: bool
     at_limit: str = Field(examples=["slow"])
     at_limit_mbit: int = Field(description="Mbit/s that slow leaves a VM whose traffic of the month is used up")
-    options: dict[str, str]
+    options: dict[str, str] = Field(description="the engine's own fields, but its secrets")
     enabled: bool
     health: str = Field(examples=["online"])
     health_since: datetime | None

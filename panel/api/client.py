@@ -184,7 +184,7 @@ def _unknown(body: wire.Body, where: str = "") -> list[Text]:
 def _unlimited(body: wire.VmSizes, host: Host) -> list[Text]:
     """Limits that nothing holds: rates and traffic on a host whose traffic the panel does not carry."""
     text = _("{name} is kept, but does not limit anything yet.")
-    idle = () if web.services().gateways.why_not(host) is None else ("speed_u", "speed_d", "flu_num")
+    idle = () if web.services().gateways.limits(host) else ("speed_u", "speed_d", "flu_num")
     return [Text(text, {"name": name}) for name, value in body.limits().items() if value and name in idle]
 
 

@@ -6,6 +6,8 @@ from datetime import datetime
 
 from pydantic import BaseModel, Field
 
+from panel.services.ways import WayKind
+
 # -- system ----------------------------------------------------------------------------------------------------
 
 
@@ -32,6 +34,9 @@ class ForwardsOut(BaseModel):
     ports_close: int
     nat_num: int | None = Field(description="how many the VM may have; null: any number")
     reason: str | None = Field(description="why this host has no forwards; null: it has")
+    way: WayKind | None = Field(
+        description="who leads the ports: the hypervisor (native), nftables of the panel's machine (local) or of the host (ssh)"
+    )
 
 
 class RemovedForwardOut(BaseModel):

@@ -15,7 +15,7 @@ Rules for every engine (the contract suite in ``tests/contract`` holds them):
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -32,6 +32,7 @@ from panel.engines.types import (
     Image,
     Iso,
     Leftover,
+    NativeForward,
     NetworkInfo,
     PowerAction,
     Reporter,
@@ -42,6 +43,7 @@ from panel.engines.types import (
     VmSpec,
 )
 from panel.errors import Unsupported
+from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 
 
@@ -160,6 +162,32 @@ class Engine(ABC):
             Conflict: an address is reserved for another MAC.
         """
         raise Unsupported(_("This engine does not manage networks."))
+
+    @property
+    def forwards_place(self) -> str | None:
+        """Where the hypervisor keeps this host's forwards, as messages call it; equal for all hosts that share them. None: it
+        keeps none for this host (a capability ``native_forwards`` is of the engine, and a host may be without)."""
+        return None
+
+    @property
+    def forwards_reserved(self) -> frozenset[int]:
+        """TCP ports of the host that no forward may take, because the engine itself needs them. Asks nobody."""
+        return frozenset()
+
+    async def native_forwards(self) -> list[NativeForward]:
+        """All ports that the hypervisor leads to guests now, whoever wanted it."""
+        raise Unsupported(_("This engine makes no port forwards itself."))
+
+    async def change_forwards(
+        self, remove: Sequence[NativeForward], add: Sequence[NativeForward]
+    ) -> Mapping[NativeForward, Text]:
+        """Remove, then add. Returns those of ``add`` that the hypervisor refuses, and why: they hold up no others.
+
+        One to remove that is gone already, and one to add that is there already with the same target, is well. It may be cut
+        off at any point: what is done by then stays, and is told by ``native_forwards``. What somebody else made is never
+        replaced: that is refused.
+        """
+        raise Unsupported(_("This engine makes no port forwards itself."))
 
     async def leftovers(self) -> list[Leftover]:
         """Disks and seeds in the panel's own storage that belong to no VM."""

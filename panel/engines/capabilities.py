@@ -23,6 +23,7 @@ class Capabilities:
         scan: VMs that others made are listed and can be adopted.
         images: VMs are made from named images of the host.
         networks: networks are listed, and their DHCP gives a MAC the addresses that the panel reserves for it.
+        native_forwards: the hypervisor itself leads ports of its host to guests.
         iso: the host's ISO files are listed, and put into the CD drive of a VM.
         boot_order: what a VM starts from can be chosen.
         screenshot: a picture of the screen of a running VM.
@@ -45,6 +46,7 @@ class Capabilities:
     scan: bool = False
     images: bool = False
     networks: bool = False
+    native_forwards: bool = False
     iso: bool = False
     boot_order: bool = False
     screenshot: bool = False

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from ipaddress import ip_address
 from typing import Protocol
 
 from panel.i18n import Text
@@ -256,6 +257,7 @@ class NetworkInfo:
         forward_mode: libvirt's word (``nat``, ``open``, ``route`` ...), or empty.
         reservations: (MAC, address) pairs that its DHCP server keeps, whoever made them.
         leases: (MAC, address) pairs that it has lent out: until a lease ends, nobody else gets its address.
+        taken: addresses that the host itself has there besides the gateways.
     """
 
     name: str
@@ -268,6 +270,36 @@ class NetworkInfo:
     forward_mode: str = ""
     reservations: tuple[tuple[str, str], ...] = ()
     leases: tuple[tuple[str, str], ...] = ()
+    taken: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NativeForward:
+    """One port of the host that the hypervisor itself leads to a guest.
+
+    Attributes:
+        protocol: ``tcp`` or ``udp``.
+        address: the guest's, IPv4 or IPv6; the outside's addresses of the same family lead there.
+        mark: the panel's own name of the forward that it is for, kept by the hypervisor beside it; empty: somebody else made it.
+        ref: the VM, as ``VmObservation.ref``, where the caller knows it. Hypervisors that keep forwards by VM need it.
+    """
+
+    protocol: str
+    port: int
+    address: str
+    target_port: int
+    mark: str = ""
+    ref: str = field(default="", compare=False)
+
+    @property
+    def place(self) -> tuple[str, int, int]:
+        """What only one can have: protocol, IP version, port."""
+        return self.protocol, ip_address(self.address).version, self.port
+
+    @property
+    def target(self) -> tuple[str, int]:
+        """Where it leads."""
+        return self.address, self.target_port
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,6 +102,7 @@ class Applied:
         accepts: rules that were put into iptables' FORWARD chain.
         retired: the last counts of VMs that are no longer counted.
         ended: open connections of removed forwards that were ended; None when nobody could.
+        refused: by id, the forwards that do not hold though all others do, and why.
     """
 
     revision: int
@@ -110,6 +111,7 @@ class Applied:
     accepts: tuple[str, ...] = ()
     retired: Mapping[str, Traffic] = field(default_factory=dict)
     ended: int | None = 0
+    refused: Mapping[str, Text] = field(default_factory=dict)
     warnings: tuple[Text, ...] = ()
 
 

@@ -96,7 +96,8 @@ def _unique(values: Iterable[str], field: str) -> None:
 class Forward:
     """Ports of the outside that lead to a guest: ``external_start + n`` to ``internal_start + n`` of ``internal_ip``.
 
-    An IPv4 ``internal_ip`` is reached through the outside's IPv4 addresses, an IPv6 one through its IPv6 addresses.
+    An IPv4 ``internal_ip`` is reached through the outside's IPv4 addresses, an IPv6 one through its IPv6 addresses. ``ref`` is
+    what the hypervisor calls the VM; the kernel needs none.
     """
 
     id: str
@@ -106,6 +107,7 @@ class Forward:
     internal_ip: str
     internal_start: int
     vm: str
+    ref: str = ""
 
     def __post_init__(self) -> None:
         _name(self.id, "id")

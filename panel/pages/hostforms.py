@@ -14,6 +14,7 @@ from panel.i18n import gettext
 from panel.i18n import gettext_noop as _
 from panel.models import AtLimit, Host
 from panel.pages.forms import Form
+from panel.services.engines import secret_options
 from panel.services.hosts import COLUMNS, NETWORK, HostRequest
 
 ACCEPT = "accept"  # the button that accepts a certificate; its value is the fingerprint
@@ -45,9 +46,14 @@ class EngineForm(Form):
         if given is None:
             return
         for item in self.declared:
-            kept = item.secret and host is not None and host.secret
-            if item.required and not kept and not self.value(item.name).strip():
+            if item.required and not self.kept(item) and not self.value(item.name).strip():
                 self.fail(item.name, _("This is needed."))
+
+    def kept(self, item: HostField) -> bool:
+        """Whether an empty field leaves what is stored: a secret that is never shown."""
+        if not item.secret or self.host is None:
+            return False
+        return bool(self.host.secret if item.name == SECRET else self.host.options.get(item.name))
 
     @property
     def brief(self) -> bool:
@@ -66,6 +72,7 @@ class EngineForm(Form):
         values = {item.name: self.secret(item.name) if item.secret else self.text(item.name) for item in self.declared}
         columns: dict[str, Any] = {column: values.pop(wire) for wire, column in COLUMNS.items() if wire in values}
         secret = values.pop(SECRET, "") or None
+        values = {name: value for name, value in values.items() if value or name not in secret_options(self.kind)}
         return HostRequest(engine=self.kind, secret=secret, options=values, **columns)
 
 

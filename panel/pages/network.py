@@ -10,7 +10,7 @@ from quart import Response
 from panel import web
 from panel.errors import PanelError
 from panel.gateways.types import Protocol
-from panel.i18n import gettext
+from panel.i18n import Text, gettext
 from panel.i18n import gettext_noop as _
 from panel.models import Forward, Host, Network, Vm
 from panel.models.network import RuleState
@@ -61,8 +61,10 @@ async def network_context(vm: Vm) -> dict[str, Any]:
         "interfaces": [(nic.name, nic.name) for nic in vm.nics],
         "networks": await Network.filter(host_id=vm.host_id).exclude(subnet4=""),
         "forward_reason": _forward_reason(vm.host),
+        "forward_way": _forward_way(vm.host),
         "address_reason": address_reason(vm.host),
         "traffic": await usage(vm),
+        "counted": web.services().gateways.limits(vm.host),
         **await domains_context(vm),
         "gateway_notices": web.services().gateways.notices(vm.host),
     }
@@ -81,6 +83,12 @@ def address_form(given: Any = None) -> Form:
 def _forward_reason(host: Host) -> str | None:
     reason = web.services().gateways.why_not(host)
     return gettext(reason) if reason else _disabled(host)
+
+
+def _forward_way(host: Host) -> Text | None:
+    """Who leads the ports; None when nobody can."""
+    way = web.services().gateways.way(host)
+    return way.text if way else None
 
 
 def address_reason(host: Host) -> str | None:

@@ -323,5 +323,5 @@ def _columns(info: NetworkInfo, ours: Iterable[str]) -> dict[str, Any]:
         else:
             values[f"subnet{version}"] = str(subnet)
     held = {*info.reservations, *info.leases}
-    values["foreign"] = sorted({ip for mac, ip in held if mac.lower() not in macs})
+    values["foreign"] = sorted({*info.taken, *(ip for mac, ip in held if mac.lower() not in macs)})
     return values

@@ -17,6 +17,7 @@ from panel.security import SecretBox
 
 T = TypeVar("T")
 
+PASSWORD = "server_pass"  # noqa: S105 - the name of a field
 QUICK = 15.0  # seconds for a call that only asks
 LONG = 1800.0  # seconds for a call that makes or removes things; the engine has its own, shorter, limits inside
 
@@ -39,8 +40,12 @@ class EnginePool:
             disks_path=host.disks_path,
             images_path=host.images_path,
             launch_path=host.launch_path,
-            options=dict(host.options),
+            options=self._options(host),
         )
+
+    def _options(self, host: Host) -> dict[str, str]:
+        sealed = secret_options(host.engine)
+        return {key: self._box.unseal(value) if key in sealed else value for key, value in host.options.items()}
 
     def of(self, host: Host) -> Engine:
         """The engine of a host.
@@ -85,6 +90,11 @@ class EnginePool:
 def capabilities(kind: EngineKind) -> Capabilities:
     """What an engine can do."""
     return engine_class(kind).capabilities
+
+
+def secret_options(kind: EngineKind) -> frozenset[str]:
+    """The engine's own fields that are secrets besides the password: ``Host.options`` has them sealed."""
+    return frozenset(item.name for item in engine_class(kind).fields if item.secret and item.name != PASSWORD)
 
 
 async def limited(call: Awaitable[T], seconds: float = QUICK) -> T:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 
 import structlog
 
-from panel.engines.types import EngineKind, SshEndpoint
+from panel.engines.types import EngineKind
 from panel.errors import PanelError, Unsupported
 from panel.events import EventBus, HostChanged, HostRemoved, VmChanged
 from panel.gateways.kernel import Difference, DifferenceKind, Traffic
@@ -23,22 +24,19 @@ from panel.services.audit import AuditLog
 from panel.services.clock import now
 from panel.services.engines import EnginePool
 from panel.services.machines import Gateway, KernelGateway
+from panel.services.natives import NativeGateway, Natives
 from panel.services.remotes import Remotes
 from panel.services.texts import pack
 from panel.services.traffic import TrafficKeeper
+from panel.services.ways import LOCAL, Way, WayKind, no_way, way_of
 from panel.services.wishes import Wish, read_wish
 
 LOOK_EVERY = 5.0  # seconds between two looks at a machine's kernel
 APPLY_SECONDS = 60.0
-LOCAL = "this machine"
 SETTINGS = (  # columns of a host that say what machine it is: the others cost more than these to read
     "id", "name", "engine", "address", "user", "secret", "disks_path", "images_path", "launch_path", "options",
 )  # fmt: skip
 MOST_AT_ONCE = 16  # other machines that are brought in line at the same time; this one never waits for them
-NO_WAY = _(
-    "Forwards need SSH to the host, or a host that is the panel's own machine. Give its address as "
-    "qemu+ssh://USER@HOST/system (server_addr)."
-)
 CARRYING = frozenset({"table", "chain", "map", "rule", "order", "sysctl"})  # differences in these can touch any forward
 
 terminal = structlog.get_logger("panel.gateways")
@@ -53,9 +51,11 @@ class GatewayService:
         self._audit = audit
         self._gateways: dict[str, Gateway] = {}
         self._remotes = Remotes()
+        self._natives = Natives()
         self._machines: dict[int, str] = {}  # what a host was when it was served last
         self._locks: dict[str, asyncio.Lock] = {}
         self._applied: dict[str, RuleSet] = {}
+        self._refused: dict[str, Mapping[str, Text]] = {}
         self._failing: set[str] = set()
         self._traffic = TrafficKeeper(events, audit)
         self._counted: dict[str, dict[str, Traffic]] = {}
@@ -70,37 +70,44 @@ class GatewayService:
 
     # -- which ---------------------------------------------------------------------------------------------------
 
-    def machine(self, host: Host) -> str | None:
-        """What machine a host is, or None for one whose rules the panel cannot make."""
-        if host.engine is EngineKind.FAKE:
-            return f"fake {host.address}"
+    def way(self, host: Host) -> Way | None:
+        """How the panel makes a host's rules; None for one whose rules it cannot make."""
+        if host.engine is EngineKind.FAKE and not host.options.get("forwards"):
+            return Way(WayKind.IMAGINARY, f"fake {host.address}")  # without an engine: there may be very many
         try:
             engine = self._pool.even_disabled(host)
         except PanelError:  # its settings make no sense any more
             return None
-        if engine.on_this_machine:
-            return LOCAL
-        return engine.ssh_endpoint.name if engine.ssh_endpoint else None
+        return way_of(engine)
+
+    def machine(self, host: Host) -> str | None:
+        """What machine a host is, or None for one whose rules the panel cannot make."""
+        way = self.way(host)
+        return way.machine if way else None
 
     def why_not(self, host: Host) -> str | None:
         """Why a host has no forwards, as a msgid; None when it has."""
-        return None if self.machine(host) is not None else NO_WAY
+        return None if self.way(host) is not None else no_way(host.engine)
+
+    def limits(self, host: Host) -> bool:
+        """Whether rates and traffic of a host's VMs are limited: its traffic passes rules of the panel's."""
+        way = self.way(host)
+        return way is not None and way.kind is not WayKind.NATIVE
 
     def of(self, host: Host) -> tuple[str, Gateway]:
         """A host's machine and gateway. ``Unsupported`` says why there is none."""
-        machine = self.machine(host)
-        if machine is None:
-            raise Unsupported(NO_WAY)
-        endpoint = self._endpoint(host)
-        if endpoint is not None:  # the host's own login, which need not be that of the machine's other hosts
-            self._gateways[machine] = self._remotes.of(machine, endpoint)
+        way = self.way(host)
+        if way is None:
+            raise Unsupported(no_way(host.engine))
+        machine = way.machine
+        if way.kind is WayKind.NATIVE:  # the host's own login, which need not be that of the machine's other hosts
+            self._gateways[machine] = self._natives.of(machine, host.engine, self._pool.connection(host))
+        elif way.endpoint is not None:  # likewise
+            self._gateways[machine] = self._remotes.of(machine, way.endpoint)
         elif machine not in self._gateways:
-            self._gateways[machine] = KernelGateway(LocalRunner()) if machine == LOCAL else MemoryGateway()
+            local = way.kind is WayKind.LOCAL
+            self._gateways[machine] = KernelGateway(LocalRunner()) if local else MemoryGateway()
         return machine, self._gateways[machine]
-
-    def _endpoint(self, host: Host) -> SshEndpoint | None:
-        engine = self._pool.even_disabled(host)
-        return None if engine.on_this_machine else engine.ssh_endpoint
 
     def lock(self, machine: str) -> asyncio.Lock:
         """Held while a machine's forwards or rules change."""
@@ -162,7 +169,8 @@ class GatewayService:
             async with asyncio.timeout(APPLY_SECONDS):
                 known = await self._is_known(machine, gateway, wish.ruleset, told_only)
                 drifted = await gateway.drift(wish.ruleset) if known and look else []
-                if not known or (drifted and not told_only):
+                again = look and bool(self._refused.get(machine))  # what was refused may be accepted by now
+                if not known or ((drifted or again) and not told_only):
                     await self._apply(machine, gateway, wish.ruleset)
                 complaints = await gateway.limit(wish.shaped)
         except (PanelError, TimeoutError) as error:
@@ -178,6 +186,9 @@ class GatewayService:
         """Whether these rules were applied already; where drift is only told, by an earlier run of the panel too."""
         if machine in self._applied or not told_only:
             return self._applied.get(machine) == ruleset
+        if isinstance(gateway, NativeGateway):  # which keeps no revision: what holds is with the forwards
+            ids = [int(rule.id) for rule in ruleset.forwards]
+            return not await Forward.filter(id__in=ids, applied_at=None).exists()
         return await gateway.revision() == ruleset.revision
 
     async def _apply(self, machine: str, gateway: Gateway, ruleset: RuleSet) -> None:
@@ -185,12 +196,14 @@ class GatewayService:
             return  # nothing wanted, nothing there: not our business
         applied = await gateway.apply(ruleset)
         self._counted.pop(machine, None)
+        self._refused[machine] = applied.refused
         await self._traffic.retire(applied.retired)
         await self._say(machine, "rules", applied.warnings)
 
     async def _applied_now(self, machine: str, ids: list[int], wish: Wish) -> None:
         rows = await Forward.filter(host_id__in=ids).values("id", "vm_id", "host_id", "state", "problem")
-        wrong = self._drifted_forwards(machine, wish) | wish.left_out
+        refused = {int(name): text for name, text in self._refused.get(machine, {}).items()}
+        wrong = self._drifted_forwards(machine, wish) | refused | wish.left_out
         there = {int(rule.id) for rule in wish.ruleset.forwards} - wrong.keys()
         news = [row for row in rows if row["id"] in there and row["state"] != RuleState.APPLIED]
         await Forward.filter(id__in=[row["id"] for row in news]).update(
@@ -301,6 +314,7 @@ class GatewayService:
             with suppress(asyncio.CancelledError):
                 await job
         await self._remotes.close()
+        await self._natives.close()
 
     async def _listen(self) -> None:
         """The rules of a host that the panel forgets go; those of one that does not answer are looked at, which tells."""
@@ -355,7 +369,9 @@ class GatewayService:
             if problem is None and not await self.host_ids(machine):
                 self._gateways.pop(machine, None)
                 self._applied.pop(machine, None)
+                self._refused.pop(machine, None)
                 await self._remotes.forget(machine)
+                await self._natives.forget(machine)
 
 
 def _reason(error: PanelError | TimeoutError) -> Text:

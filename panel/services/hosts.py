@@ -21,7 +21,7 @@ from panel.models.host import AtLimit, HostHealth
 from panel.security import Actor, Permission, SecretBox
 from panel.services.audit import AuditLog
 from panel.services.clock import now
-from panel.services.engines import EnginePool, limited
+from panel.services.engines import EnginePool, limited, secret_options
 from panel.services.gateways import GatewayService
 from panel.services.names import LONGEST, check_identifier
 from panel.services.observations import Observations
@@ -270,9 +270,12 @@ class HostService:
         check_network(values)
         options = {key: item.default for key, item in declared.items() if not key.startswith("server_")
                    and key not in COLUMNS}  # fmt: skip
-        options |= (dict(host.options) if host else {}) | {k: v for k, v in request.options.items() if k in options}
-        for key, value in options.items():
+        given_options = {key: value for key, value in request.options.items() if key in options}
+        for key, value in given_options.items():
             check_text(value, key)
+        for key in secret_options(kind) & given_options.keys():
+            given_options[key] = self._box.seal(given_options[key])
+        options |= (dict(host.options) if host else {}) | given_options
         sealed = self._box.seal(request.secret) if request.secret is not None else host.secret if host else ""
         secret = request.secret if request.secret is not None else sealed
         for wire, item in declared.items():

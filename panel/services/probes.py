@@ -29,8 +29,9 @@ from panel.i18n import gettext_noop as _
 from panel.models import CertificateState, Forward, Host, Proxy, RuleState, Vm
 from panel.security import Actor, Permission
 from panel.services.clock import now
-from panel.services.gateways import LOCAL, GatewayService
+from panel.services.gateways import GatewayService
 from panel.services.texts import pack
+from panel.services.ways import LOCAL
 from panel.settings import Settings
 
 AGAIN = timedelta(seconds=60)  # the least time between two tries of one thing, unless it changed or somebody asks

@@ -15,6 +15,7 @@ from panel.engines.types import EngineKind, NicMode
 from panel.errors import InvalidInput
 from panel.models import AtLimit
 from panel.services.cleaning import LARGEST_DISK_GIB, LARGEST_INT
+from panel.services.engines import secret_options
 from panel.services.names import IDENTIFIER, MAC, check_notes, check_tags
 
 VERSION: Literal[1] = 1
@@ -216,5 +217,8 @@ class SavedConfiguration(_Strict):
     def sealed(self) -> list[str]:
         """All texts that are sealed with the data folder's key."""
         return [
-            self.token, *(host.secret for host in self.hosts), *(item.private_key for item in self.certificates)
-        ]  # fmt: skip
+            self.token,
+            *(host.secret for host in self.hosts),
+            *(host.options.get(name, "") for host in self.hosts for name in secret_options(host.engine)),
+            *(item.private_key for item in self.certificates),
+        ]

@@ -31,12 +31,14 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class _Terms:
-    """What a VM may have: rates in Mbit/s (0: no limit), whether its traffic is limited, and whether it is cut off now."""
+    """What a VM may have: rates in Mbit/s (0: no limit), whether its traffic is limited, and whether it is cut off now; ``ref``
+    is what its hypervisor calls it."""
 
     up_mbit: int
     down_mbit: int
     metered: bool
     cut: bool
+    ref: str
 
 
 def guest_name(vm_id: int) -> str:
@@ -67,7 +69,7 @@ async def read_wish(host_ids: Iterable[int]) -> Wish:
     others = [nic for nic in others if nic.id not in held]
     networks = await Network.filter(host_id__in=ids, mode=NicMode.NAT).exclude(subnet4="").exclude(bridge="")
     guests = _guests(nics, [nic for nic in others if terms[nic.vm_id].metered], terms)
-    rules, left_out = _rules(forwards, guests)
+    rules, left_out = _rules(forwards, guests, {vm_id: term.ref for vm_id, term in terms.items()})
     ruleset = RuleSet(networks=_networks(networks), guests=tuple(guests), forwards=tuple(rules))
     return Wish(_numbered(ruleset), left_out, _shaped([*nics, *others], terms))
 
@@ -82,7 +84,7 @@ async def _managed(host_ids: Sequence[int]) -> list[Nic]:
 
 async def _terms(host_ids: Sequence[int]) -> dict[int, _Terms]:
     """By VM. At its limit a VM has what its host's setting leaves."""
-    columns = ("id", "limits", "at_limit", "host__at_limit", "host__at_limit_mbit")
+    columns = ("id", "ref", "limits", "at_limit", "host__at_limit", "host__at_limit_mbit")
     found = {}
     for row in await Vm.filter(host_id__in=host_ids).values(*columns):
         limits, slow = row["limits"], row["at_limit"] and row["host__at_limit"] == AtLimit.SLOW
@@ -90,7 +92,7 @@ async def _terms(host_ids: Sequence[int]) -> dict[int, _Terms]:
         if slow:
             rates = [min(rate or MAX_RATE_MBIT, max(1, row["host__at_limit_mbit"])) for rate in rates]
         cut = row["at_limit"] and row["host__at_limit"] == AtLimit.CUT
-        found[row["id"]] = _Terms(rates[0], rates[1], limits.get("flu_num", 0) > 0, cut)
+        found[row["id"]] = _Terms(rates[0], rates[1], limits.get("flu_num", 0) > 0, cut, row["ref"])
     return found
 
 
@@ -146,7 +148,9 @@ def _guests(nics: Sequence[Nic], unguarded: Sequence[Nic], terms: Mapping[int, _
     return list(guests.values())
 
 
-def _rules(forwards: Sequence[Forward], guests: Sequence[Guest]) -> tuple[list[Rule], dict[int, Text]]:
+def _rules(
+    forwards: Sequence[Forward], guests: Sequence[Guest], refs: Mapping[int, str]
+) -> tuple[list[Rule], dict[int, Text]]:
     rules: list[Rule] = []
     left_out: dict[int, Text] = {}
     owner = {address: guest.vm for guest in guests for address in guest.addresses}
@@ -162,7 +166,7 @@ def _rules(forwards: Sequence[Forward], guests: Sequence[Guest]) -> tuple[list[R
             left_out[row.id] = Text(_("Another host of this machine forwards this port already."))
         else:
             try:
-                rules.append(_rule(row, vm))
+                rules.append(_rule(row, vm, refs.get(row.vm_id, "")))
             except InvalidInput as error:
                 left_out[row.id] = error.text
             else:
@@ -170,7 +174,7 @@ def _rules(forwards: Sequence[Forward], guests: Sequence[Guest]) -> tuple[list[R
     return rules, left_out
 
 
-def _rule(row: Forward, vm: str) -> Rule:
+def _rule(row: Forward, vm: str, ref: str) -> Rule:
     return Rule(
         id=str(row.id),
         protocol=Protocol(row.protocol),
@@ -179,4 +183,5 @@ def _rule(row: Forward, vm: str) -> Rule:
         internal_ip=row.internal_ip,
         internal_start=row.internal_start,
         vm=vm,
+        ref=ref,
     )

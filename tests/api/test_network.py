@@ -34,6 +34,7 @@ async def test_the_documents_examples(api: ApiClient, vm: None) -> None:
     listed = await api.ok("GET", "/api/client/natget/host1/vm-001")
     assert listed["rules"] == [rule]
     assert (listed["ports_start"], listed["ports_close"], listed["reason"]) == (20000, 29999, None)
+    assert listed["way"] == "imaginary"
     assert await api.ok("DELETE", "/api/client/natdel/host1/vm-001/0") == {"id": rule["id"], "problem": None}
 
     added = await api.ok("POST", "/api/client/ipaddr/create/host1/vm-001", ADDRESS)

@@ -169,6 +169,7 @@ CALLS: dict[str, Call] = {
     "password": lambda engine, ref: engine.set_password(ref, "root", SECRET),
     "images": lambda engine, _ref: engine.list_images(),
     "networks": lambda engine, _ref: engine.list_networks(),
+    "native_forwards": lambda engine, _ref: engine.native_forwards(),
     "events": lambda engine, _ref: watch_once(engine),
     "host_load": lambda engine, _ref: engine.host_status(),
 }

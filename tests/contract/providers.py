@@ -14,7 +14,7 @@ import pytest
 from panel.engines.base import Engine
 from panel.engines.fake.world import GIB, reset_worlds, world
 from panel.engines.registry import make_engine
-from panel.engines.types import EngineKind, HostConnection, VmObservation, VmSpec
+from panel.engines.types import EngineKind, HostConnection, NativeForward, VmObservation, VmSpec
 
 from .kit import SECRET, some_spec
 from .terminal import Terminal
@@ -31,6 +31,7 @@ class Rig(ABC):
         big_image: the name of one that needs more than 1 GiB of disk.
         iso: the name of an ISO file of the host.
         prefix: of the names of all VMs that the suite makes.
+        ports: whether the host's end of a running VM's interface has a name.
         many: how many VMs to make where many are wanted.
         boot_seconds: how long a guest may take until its agent answers.
         shutdown_seconds: how long ``SHUTDOWN`` of a guest that does not listen may take to give up.
@@ -42,6 +43,7 @@ class Rig(ABC):
     big_image: str
     iso: str
     prefix = "ct-"
+    ports = True
     many = 5
     boot_seconds = 120.0
     shutdown_seconds = 90.0
@@ -78,6 +80,10 @@ class Rig(ABC):
     def remove_foreign(self, ref: str, disk: str) -> None:
         """Take away what ``foreign`` made."""
 
+    def foreign_forward(self, forward: NativeForward) -> None:
+        """Lead a port to a guest, as somebody does who knows nothing of the panel. For engines with ``native_forwards``."""
+        raise NotImplementedError
+
     @abstractmethod
     async def logs_in(self, seen: VmObservation, user: str, password: str) -> bool:
         """Whether the running guest lets ``user`` in with ``password``."""
@@ -105,7 +111,10 @@ class FakeRig(Rig):
 
     def __init__(self) -> None:
         self.connection = HostConnection(
-            "contract", address=f"contract-{uuid4().hex}", secret=SECRET, options={"shutdown_timeout": "0.2"}
+            "contract",
+            address=f"contract-{uuid4().hex}",
+            secret=SECRET,
+            options={"shutdown_timeout": "0.2", "forwards": "native"},
         )
         self.world = world(self.connection.address)
 
@@ -131,6 +140,9 @@ class FakeRig(Rig):
     def remove_foreign(self, ref: str, disk: str) -> None:
         self.world.vms.pop(ref, None)
         self.world.disks.pop(disk, None)
+
+    def foreign_forward(self, forward: NativeForward) -> None:
+        self.world.forwards[forward.place] = forward
 
     async def logs_in(self, seen: VmObservation, user: str, password: str) -> bool:
         return self.world.vms[seen.ref].passwords.get(user) == password

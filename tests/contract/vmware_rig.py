@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import random
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
-from panel.engines.types import EngineKind, HostConnection, VmObservation, VmSpec
+from panel.engines.common import ssh
+from panel.engines.types import EngineKind, HostConnection, NativeForward, VmObservation, VmSpec
+from tests.doubles.hostshell import LAUNCH_PATH, Shell, shell
 from tests.doubles.serving import served
 from tests.doubles.vmrest import vmrest
 from tests.doubles.vmrest_world import IMAGES, VMS, Workstation
@@ -20,27 +24,30 @@ from .providers import Rig
 
 
 class VmwareRig(Rig):
-    """A double with two templates."""
+    """A double with two templates, and a third whose guest has no VMware Tools."""
 
     kind = EngineKind.VMWARE_WORKSTATION
     image = "Debian 12"
     big_image = "Windows 10 x64"
     boot_seconds = 30.0
     shutdown_seconds = 5.0
+    ports = False
 
-    def __init__(self, world: Workstation, base: str) -> None:
+    def __init__(self, world: Workstation, base: str, ssh: Shell) -> None:
         self.world = world
-        options = {"vnc_ports": free_ports(60), "shutdown_timeout": "0.5"}
+        options = {"vnc_ports": free_ports(60), "shutdown_timeout": "0.5"} | ssh.options
         self.connection = HostConnection(
-            "contract", base, "admin", SECRET, disks_path="d:/vms", images_path="d:/images", options=options
-        )
+            "contract", base, "admin", SECRET, disks_path="d:/vms", images_path="d:/images", launch_path=LAUNCH_PATH,
+            options=options,
+        )  # fmt: skip
 
     def spec(self, **changes: object) -> VmSpec:
-        """Every VM of Workstation is a copy of a template."""
-        return some_spec(self.prefix, **({"image": self.image} | changes))
+        """Every VM of Workstation is a copy of a template: of one without Tools unless the test says otherwise."""
+        return some_spec(self.prefix, **({"image": "tiny"} | changes))
 
     def deafen(self, ref: str) -> None:
-        self._machine(ref).deaf = True
+        machine = self._machine(ref)
+        machine.tools = machine.deaf = True
 
     def files(self) -> set[str]:
         return set(self.world.files)
@@ -59,8 +66,13 @@ class VmwareRig(Rig):
         vm = self.world.machines.pop(ref, None)
         self.world.files -= {disk, vm.path if vm else ""}
 
+    def foreign_forward(self, forward: NativeForward) -> None:
+        guest = {"ip": forward.address, "port": forward.target_port}
+        rule = {"port": forward.port, "protocol": forward.protocol, "desc": "by hand", "guest": guest}
+        self.world.forwards["vmnet8", forward.protocol, forward.port] = rule
+
     async def logs_in(self, seen: VmObservation, user: str, password: str) -> bool:
-        return False
+        return self._machine(seen.ref).passwords.get(user) == password
 
     def exists(self, path: str) -> bool:
         return path in self.world.files
@@ -88,5 +100,12 @@ def vmware_rig(_request: pytest.FixtureRequest) -> Iterator[Rig]:
     world = Workstation()
     for name in (VmwareRig.image, VmwareRig.big_image):
         world.add(name, IMAGES)
-    with served(vmrest(world, "admin", SECRET)) as base:
-        yield VmwareRig(world, base)
+    world.add("tiny", IMAGES, tools=False)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        shell(world, Path(folder)) as opened,
+        pytest.MonkeyPatch.context() as patch,
+        served(vmrest(world, "admin", SECRET)) as base,
+    ):
+        patch.setattr(ssh, "SYSTEM_KNOWN_HOSTS", (str(opened.known_hosts),))
+        yield VmwareRig(world, base, opened)

@@ -156,3 +156,12 @@ async def test_it_refuses_what_the_vendor_refuses(call: Caller, world: Workstati
     assert (await call("PUT", f"{vm}/power", "off"))[0] == 409, "it sleeps on the disk"
     assert (await call("PUT", "/vmnet/vmnet1/portforward/tcp/80", '{"guestIp": "x", "guestPort": 1}'))[0] == 404
     assert (await call("DELETE", "/vmnet/vmnet8/portforward/tcp/81"))[0] == 404
+    assert (await call("PUT", "/vmnet/vmnet8/portforward/tcp/81", '{"guestIp": "10.0.0.1", "guestPort": 1}'))[0] == 400
+    bind = "/vmnet/vmnet8/mactoip/00:50:56:00:00:0"
+    assert (await call("PUT", f"{bind}1", '{"IP": "10.0.0.1"}'))[0] == 400
+    assert (await call("PUT", f"{bind}1", '{"IP": "192.168.77.9"}'))[0] == 200
+    assert (await call("PUT", f"{bind}2", '{"IP": "192.168.77.9"}'))[0] == 409
+    assert (await call("PUT", f"{bind}1", '{"IP": ""}'))[0] == 200, (
+        "an empty one removes it, says the vendor's document"
+    )
+    assert world.bindings["vmnet8"] == {}

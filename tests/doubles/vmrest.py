@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from typing import Any
@@ -172,7 +173,8 @@ def _networks(app: Quart, world: Workstation) -> None:
 
     @app.put("/api/vmnet/<vmnet>/mactoip/<mac>")
     async def bind(vmnet: str, mac: str) -> Response:
-        _held(world, vmnet)[mac.lower()] = (await body("MacToIPParameter"))["IP"]
+        _held(world, vmnet)
+        world.bind(vmnet, mac.lower(), (await body("MacToIPParameter"))["IP"])
         return answered({"code": 0, "message": "The operation was successful"})
 
     @app.get("/api/vmnet/<vmnet>/portforward")
@@ -186,14 +188,18 @@ def _networks(app: Quart, world: Workstation) -> None:
         wanted = await body("PortforwardParameter")
         _nat(vmnet)
         guest = {"ip": wanted["guestIp"], "port": wanted["guestPort"]}
+        if not 0 < guest["port"] < 65536 or not world.is_guest(vmnet, guest["ip"]):
+            raise RefusedError(400, 3, "Invalid parameters")
         rule = {"port": port, "protocol": protocol, "desc": wanted.get("desc", ""), "guest": guest}
         if protocol not in {"tcp", "udp"} or not 0 < port < 65536:
             raise RefusedError(400, 3, "Invalid parameters")
+        await asyncio.sleep(world.forward_seconds)
         world.forwards[vmnet, protocol, port] = rule
         return answered({"code": 0, "message": "The operation was successful"})
 
     @app.delete("/api/vmnet/<vmnet>/portforward/<protocol>/<int:port>")
     async def unforward(vmnet: str, protocol: str, port: int) -> Response:
+        await asyncio.sleep(world.forward_seconds)
         if world.forwards.pop((vmnet, protocol, port), None) is None:
             raise RefusedError(404, 8, "No such port forwarding")
         return answered(None, 204)

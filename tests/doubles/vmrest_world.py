@@ -7,6 +7,7 @@ import random
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import PureWindowsPath
 from typing import Any
 from uuid import uuid4
@@ -43,6 +44,7 @@ class Machine:
     memory: int = 512
     state: str = "poweredOff"
     tools: bool = True
+    passwords: dict[str, str] = field(default_factory=lambda: {"root": "template", "Administrator": "template"})
     deaf: bool = False
     since: float = 0.0
     screen: asyncio.Server | None = None
@@ -71,11 +73,13 @@ class Workstation:
         self.forwards: dict[tuple[str, str, int], dict[str, Any]] = {}
         self.bindings: dict[str, dict[str, str]] = {"vmnet1": {}, "vmnet8": {}}
         self.clone_seconds, self.act_seconds, self.boot_seconds = clone_seconds, act_seconds, boot_seconds
+        self.forward_seconds = 0.0  # that a change of a forward takes
 
-    def add(self, name: str, folder: str = IMAGES, *, tools: bool = True) -> Machine:
+    def add(self, name: str, folder: str = IMAGES, *, tools: bool = True, guest: str = "debian12-64") -> Machine:
         """Put a VM into the library, as somebody at the host's screen does."""
         path = str(PureWindowsPath(folder, name, f"{name}.vmx"))
-        vm = Machine(uuid4().hex.upper(), path, {"displayName": name}, [_nic("nat")], tools=tools)
+        params = {"displayName": name, "guestOS": guest}
+        vm = Machine(uuid4().hex.upper(), path, params, [_nic("nat")], tools=tools)
         self.machines[vm.id] = vm
         self.files |= {vm.path, vm.disk}
         return vm
@@ -101,6 +105,7 @@ class Workstation:
         vm = self.add(name, VMS, tools=source.tools)
         vm.params = dict(source.params) | {"displayName": name}
         vm.nics = [_nic(nic["type"], nic["vmnet"]) for nic in source.nics]
+        vm.passwords = dict(source.passwords)
         vm.processors, vm.memory = source.processors, source.memory
         return vm
 
@@ -145,9 +150,29 @@ class Workstation:
         told = []
         for place in range(len(vm.nics)):
             mac = vm.mac(place)
-            bound = self.bindings["vmnet8"].get(mac) or f"192.168.77.{128 + sum(mac.encode()) % 120}"
+            bound = self.bindings["vmnet8"].get(mac) or f"192.168.77.{128 + sum(mac.encode()) % 120}"  # by DHCP
             told.append({"mac": mac, "ip": [f"{bound}/24", "fe80::1/64"]})
         return told
+
+    def is_guest(self, vmnet: str, ip: str) -> bool:
+        """Whether an address is one of a network's."""
+        _kind, subnet, mask = NETWORKS[vmnet]
+        try:
+            return IPv4Address(ip) in IPv4Network(f"{subnet}/{mask}")
+        except ValueError:
+            return False
+
+    def bind(self, vmnet: str, mac: str, ip: str) -> None:
+        """What DHCP gives ``mac``; nothing, when ``ip`` is empty."""
+        held = self.bindings[vmnet]
+        if not ip:
+            held.pop(mac, None)
+            return
+        if not self.is_guest(vmnet, ip):
+            raise RefusedError(400, 113, "The IP address is not valid for the network")
+        if any(other != mac and address == ip for other, address in held.items()):
+            raise RefusedError(409, 114, "The IP address is in use")
+        held[mac] = ip
 
     def close(self) -> None:
         for vm in self.machines.values():

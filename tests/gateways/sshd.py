@@ -33,16 +33,17 @@ def keygen(path: Path) -> str:
 
 
 class Sshd:
-    """Listens on ``address``:``port`` of a namespace; ``start`` and ``stop`` it at will. ``home`` is a HOME that trusts it."""
+    """Listens on ``address``:``port`` of a namespace (empty: ours); ``start`` and ``stop`` it at will. ``home`` is a HOME that
+    trusts it, ``more`` are lines of its configuration."""
 
-    def __init__(self, folder: Path, namespace: str, address: str, port: int = 2222) -> None:
+    def __init__(self, folder: Path, namespace: str, address: str, port: int = 2222, more: str = "") -> None:
         self.folder, self.address, self.port = folder, address, port
         self.home = folder / "home"
         self._namespace = namespace
         self._process: subprocess.Popen[bytes] | None = None
         (self.home / ".ssh").mkdir(parents=True, mode=0o700)
         Path("/run/sshd").mkdir(exist_ok=True)  # its own folder, which a service manager would make
-        (folder / "sshd_config").write_text(CONFIG.format(address=address, port=port, folder=folder))
+        (folder / "sshd_config").write_text(CONFIG.format(address=address, port=port, folder=folder) + more)
         (folder / "authorized_keys").write_text(keygen(folder / "key") + "\n")
         self.trust(self.new_host_key())
 
@@ -71,7 +72,8 @@ class Sshd:
 
     def start(self) -> None:
         """Start it, and wait until it listens."""
-        command = ["ip", "netns", "exec", self._namespace, "/usr/sbin/sshd", "-D", "-e", "-f"]
+        inside = ["ip", "netns", "exec", self._namespace] if self._namespace else []
+        command = [*inside, "/usr/sbin/sshd", "-D", "-e", "-f"]
         with (self.folder / "sshd.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, self.folder / "sshd_config"], stderr=log, start_new_session=True

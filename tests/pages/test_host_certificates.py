@@ -6,6 +6,7 @@ from pathlib import Path
 
 from panel.models import Host
 from panel.models.host import HostHealth
+from panel.security import PANEL
 from panel.services.container import Services
 from tests.engines.common.workstation import PASSWORD, USER, sealed
 from tests.pages.conftest import Browser, until
@@ -76,3 +77,28 @@ async def test_a_bad_fingerprint_is_said_beside_its_field(browser: Browser) -> N
     fields = FORM | {"server_addr": "127.0.0.1:1", "server_pass": PASSWORD, "fingerprint": "AB"}
     await browser.post("/hosts/new", **(fields | {"server_addr": "https://127.0.0.1:1"}))
     assert 'id="fingerprint-error"' in browser.html
+
+
+async def test_a_secret_of_an_engines_own_is_sealed_and_kept(
+    browser: Browser, services: Services, tmp_path: Path
+) -> None:
+    secret = "s3cret-of-guests"
+    with sealed(tmp_path) as host:
+        fields = FORM | {"server_addr": host.base, "fingerprint": host.fingerprint, "launch_path": "C:/VMware"}
+        await browser.get("/hosts/new?engine=vmware_workstation")
+        await browser.post("/hosts/new", **fields, server_pass=PASSWORD, guest_user="openidcs", guest_pass=secret)
+        row = await Host.get(name="ws")
+        assert row.launch_path == "C:/VMware"
+        assert row.options["guest_pass"]
+        assert secret not in str(row.options)
+        assert services.vms._pool.connection(row).options["guest_pass"] == secret
+        await browser.get("/hosts/ws?tab=settings")
+        assert (secret in browser.html, row.options["guest_pass"] in browser.html) == (False, False)
+        assert browser.text.count("Leave it empty to keep what is stored.") == 2
+        changed = {key: value for key, value in fields.items() if key not in {"engine_type", "server_name"}}
+        await browser.post("/hosts/ws/update", **changed, server_pass="", guest_user="other", guest_pass="")
+        row = await Host.get(name="ws")
+        assert row.options["guest_user"] == "other"
+        assert services.vms._pool.connection(row).options["guest_pass"] == secret
+        saved = await services.configuration._read(await services.configuration.save(PANEL, tmp_path / "saved.json"))
+        assert row.options["guest_pass"] in saved.sealed, "loaded with another key, it is refused"

@@ -106,6 +106,46 @@ class SshConnection:
             raise self._lost()
         return Answer(code, bytes(session.out), bytes(session.err))
 
+    @asynccontextmanager
+    async def channel(
+        self, host: str, port: int
+    ) -> AsyncIterator[tuple[asyncssh.SSHReader[bytes], asyncssh.SSHWriter[bytes]]]:
+        """A TCP connection from the host itself to ``host``:``port``, through ours (RFC 4254, 7.2).
+
+        Raises:
+            OSError: nobody listens there.
+            EngineFailure: its sshd forbids that.
+        """
+        async with self._used():
+            reader, writer = await self._open_channel(host, port)
+            try:
+                yield reader, writer
+            finally:
+                writer.channel.abort()
+
+    async def _open_channel(self, host: str, port: int) -> tuple[asyncssh.SSHReader[bytes], asyncssh.SSHWriter[bytes]]:
+        while True:
+            connection, fresh = await self._connected()
+            try:
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    return await connection.open_connection(host, port, encoding=None)
+            except asyncssh.ChannelOpenError as error:
+                if error.code == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED:
+                    raise EngineFailure(
+                        _("The sshd of host {host} forbids tunnels. Set AllowTcpForwarding local in its sshd_config."),
+                        host=self.endpoint.name,
+                    ) from error
+                if not connection.is_closed():
+                    raise ConnectionRefusedError from error
+                if fresh:
+                    raise self._lost() from error
+            except (OSError, asyncssh.Error) as error:
+                connection.abort()
+                if fresh:
+                    raise self._lost() from error
+            if self._open is connection:
+                self._open = None
+
     async def close(self) -> None:
         """Disconnect. Never raises; what is called later connects again."""
         if self._idle is not None:
@@ -194,8 +234,8 @@ class SshConnection:
         except asyncssh.PermissionDenied as error:
             raise HostUnreachable(
                 _(
-                    "Host {host} refuses our SSH login. Check server_user and ssh_key_file, and that the key's public half is in "
-                    "authorized_keys there."
+                    "Host {host} refuses our SSH login. Check the SSH user and ssh_key_file, and that the key's public half is "
+                    "in authorized_keys there."
                 ),
                 host=to.name,
             ) from error

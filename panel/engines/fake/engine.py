@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,6 +13,8 @@ from panel.engines.consoletypes import ConsoleTarget, TextTarget
 from panel.engines.fake.behaviour import Behaviour, Manner, number
 from panel.engines.fake.checks import check_change, check_reservation, check_spec
 from panel.engines.fake.consoles import Consoles
+from panel.engines.fake.fields import FIELDS
+from panel.engines.fake.forwards import change_forwards
 from panel.engines.fake.hardware import apply, make_vm, waits, wanted
 from panel.engines.fake.images import ISOS, images_of
 from panel.engines.fake.screen import picture
@@ -29,6 +31,7 @@ from panel.engines.types import (
     Image,
     Iso,
     Leftover,
+    NativeForward,
     NetworkInfo,
     NicMode,
     PowerAction,
@@ -74,6 +77,7 @@ class FakeEngine(Engine):
         scan=True,
         images=True,
         networks=True,
+        native_forwards=True,
         iso=True,
         boot_order=True,
         screenshot=True,
@@ -84,22 +88,7 @@ class FakeEngine(Engine):
         host_load=True,
         leftovers=True,
     )
-    fields: ClassVar[tuple[HostField, ...]] = (
-        HostField("server_addr", _("World"), _("Hosts with the same world see the same VMs."), placeholder="demo"),
-        HostField("vms", _("VMs"), _("How many VMs are there from the start."), default="0"),
-        HostField(
-            "behaviour",
-            _("Behaviour"),
-            _("Empty for a good host; or slow, failing, lying, hung, refusing, garbage."),
-        ),
-        HostField("delay", _("Delay"), _("Seconds that each call takes."), default="0"),
-        HostField("fail_at", _("Fails at"), _("Where a failing host fails: create:2 is its second step.")),
-        HostField("lies", _("Lies about"), _("What a lying host only pretends: power, update, delete, observe ...")),
-        HostField("only", _("Only"), _("The calls that the behaviour is about; empty is all.")),
-        HostField("shutdown_timeout", _("Shutdown deadline"), _("Seconds that a guest has to stop."), default="1"),
-        HostField("images_path", _("Folder for images"), _("On this machine. Empty: three imaginary ones alone.")),
-        HostField("state_file", _("State file"), _("A file that keeps the world across restarts.")),
-    )
+    fields: ClassVar[tuple[HostField, ...]] = FIELDS
 
     def __init__(self, connection: HostConnection) -> None:
         super().__init__(connection)
@@ -125,12 +114,10 @@ class FakeEngine(Engine):
     def _vm(self, ref: str) -> FakeVm:
         vm = self.world.vms.get(ref)
         if vm is None:
-            raise NotFound(_("No VM {ref} on {host}. Scan the host to see what is there."), ref=ref, host=self._name)
+            raise NotFound(
+                _("No VM {ref} on {host}. Scan the host to see what is there."), ref=ref, host=self.connection.name
+            )
         return vm
-
-    @property
-    def _name(self) -> str:
-        return self.connection.name
 
     async def probe(self) -> HostInfo:
         """Always usable, unless told otherwise; says that it is not real."""
@@ -388,6 +375,23 @@ class FakeEngine(Engine):
         else:
             here.reservations.pop(mac, None)
         self.world.save()
+
+    @property
+    def forwards_place(self) -> str | None:
+        """The world, when its hypervisor is to make forwards."""
+        return f"fake hypervisor {self.connection.address}" if self.connection.options.get("forwards") else None
+
+    async def native_forwards(self) -> list[NativeForward]:
+        """Those of the world."""
+        await self.behaviour.enter("native_forwards")
+        return list(self.world.forwards.values())
+
+    async def change_forwards(
+        self, remove: Sequence[NativeForward], add: Sequence[NativeForward]
+    ) -> dict[NativeForward, Text]:
+        """One by one, so that it can be cut off between two."""
+        await self.behaviour.enter("change_forwards")
+        return await change_forwards(self.world, remove, add)
 
     async def leftovers(self) -> list[Leftover]:
         """Disks whose VM is gone, or was never finished."""

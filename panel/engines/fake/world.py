@@ -12,7 +12,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from panel.engines.fake.behaviour import Behaviour
-from panel.engines.types import BootDevice, NicMode, PowerState, VmEvent
+from panel.engines.types import BootDevice, NativeForward, NicMode, PowerState, VmEvent
 
 GIB = 1024**3
 SEED_BYTES = 374 * 1024
@@ -114,6 +114,8 @@ class FakeWorld:
         bridge: the one that the others are on; empty: the host has none for VMs.
         making: names that a create has reserved; gone with the process, as a real half-made VM's maker is.
         behaviour: when set, overrides what the connection's options say (a host that turns bad under a test).
+        forwards: the ports that it leads to VMs itself, as in ``FakeEngine.native_forwards``.
+        busy: ports that its own programs have: it refuses forwards of them.
         drawn_on: by file of the images folder, the names of the VMs that draw on it.
         state_file: where all of this is written on each change.
         clock: seconds; tests may turn it by hand.
@@ -128,6 +130,8 @@ class FakeWorld:
         self.making: dict[str, str] = {}
         self.prepared = False
         self.behaviour: Behaviour | None = None
+        self.forwards: dict[tuple[str, int, int], NativeForward] = {}
+        self.busy: set[int] = set()
         self.drawn_on: dict[str, list[str]] = {}
         self.state_file: Path | None = None
         self.clock: Callable[[], float] = time.time
@@ -213,6 +217,7 @@ class FakeWorld:
             "vms": [asdict(vm) for vm in self.vms.values()],
             "disks": [asdict(disk) for disk in self.disks.values()],
             "network": asdict(self.network),
+            "forwards": [asdict(forward) for forward in self.forwards.values()],
         }
         scratch = self.state_file.with_suffix(".tmp")
         scratch.write_text(json.dumps(state, indent=1), encoding="utf-8")
@@ -227,6 +232,8 @@ class FakeWorld:
         self.disks = {row["path"]: FakeDisk(**row) for row in state["disks"]}
         self.network = FakeNetwork(**state.get("network", {}))
         self.vms = {row["ref"]: _vm_from(row) for row in state["vms"]}
+        known = (NativeForward(**row) for row in state.get("forwards", ()))
+        self.forwards = {forward.place: forward for forward in known}
 
 
 def _vm_from(row: dict[str, object]) -> FakeVm:

@@ -104,6 +104,7 @@ class LibvirtEngine(Engine):
         counters=True,
         host_load=True,
         leftovers=True,
+        reasons={"native_forwards": _("libvirt makes no port forwards itself: the panel makes them with nftables.")},
     )
     fields: ClassVar[tuple[HostField, ...]] = FIELDS
 

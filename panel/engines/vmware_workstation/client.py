@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -33,6 +34,27 @@ class Listed:
     path: str
 
 
+@dataclass(frozen=True, slots=True)
+class VmNet:
+    """A virtual network. ``type``: ``nat``, ``bridged`` or ``hostOnly``. ``subnet`` None: it has none that makes sense."""
+
+    name: str
+    type: str
+    dhcp: bool
+    subnet: IPv4Network | None
+
+
+@dataclass(frozen=True, slots=True)
+class VmForward:
+    """A port that a NAT network leads to a guest."""
+
+    protocol: str
+    port: int
+    address: str
+    target_port: int
+    description: str = ""
+
+
 def base_url(address: str) -> str:
     """Where the API is. Without a scheme: TLS, but for this machine, where vmrest has none of its own."""
     bare = address.strip().rpartition("@")[2].partition("/")[0]
@@ -49,6 +71,8 @@ class Client:
     def __init__(self, connection: HostConnection) -> None:
         base = base_url(connection.address)
         self.host = urlsplit(base).hostname or ""
+        self.port = urlsplit(base).port or PORT
+        self.address = urlsplit(base).netloc.lower()
         self.plain = base.startswith("http:") and self.host not in LOOPBACK
         self._http = HttpHost(
             f"{base}/api",
@@ -135,15 +159,53 @@ class Client:
             for nic in _list(found.get("nics"))
         }
 
+    async def networks(self) -> list[VmNet]:
+        """All virtual networks."""
+        found = _dict(await self._ask("GET", "/vmnet"))
+        return [
+            VmNet(
+                str(item["name"]),
+                str(item.get("type", "")),
+                str(item.get("dhcp", "")).lower() == "true",
+                _subnet(str(item.get("subnet", "")), str(item.get("mask", ""))),
+            )
+            for item in _list(found.get("vmnets"))
+        ]
+
     async def nat_networks(self) -> list[str]:
         """The names of the NAT networks."""
-        found = _dict(await self._ask("GET", "/vmnet"))
-        return [str(item["name"]) for item in _list(found.get("vmnets")) if item.get("type") == "nat"]
+        return [network.name for network in await self.networks() if network.type == "nat"]
 
     async def bindings(self, network: str) -> dict[str, str]:
         """The addresses that DHCP keeps, by MAC."""
         found = _dict(await self._ask("GET", f"/vmnet/{quote(network, safe='')}/mactoip"))
         return {str(item["mac"]).lower(): str(item["ip"]) for item in _list(found.get("mactoips"))}
+
+    async def bind(self, network: str, mac: str, address: str) -> None:
+        """Let DHCP give ``mac`` the address; an empty one removes the binding (so the vendor's document)."""
+        await self._put(f"/vmnet/{quote(network, safe='')}/mactoip/{quote(mac, safe='')}", {"IP": address})
+
+    async def forwards(self, network: str) -> list[VmForward]:
+        """The ports that a NAT network leads to guests."""
+        found = _dict(await self._ask("GET", f"/vmnet/{quote(network, safe='')}/portforward"))
+        rows = [(item, _dict(item.get("guest"))) for item in _list(found.get("port_forwardings"))]
+        return [
+            VmForward(
+                str(item["protocol"]).lower(), _port(item["port"]), str(guest.get("ip", "")), _port(guest.get("port")),
+                str(item.get("desc") or ""),
+            )
+            for item, guest in rows
+        ]  # fmt: skip
+
+    async def forward(self, network: str, wanted: VmForward) -> None:
+        """Lead a port to a guest, whoever had it."""
+        body = {"guestIp": wanted.address, "guestPort": wanted.target_port, "desc": wanted.description}
+        await self._put(f"/vmnet/{quote(network, safe='')}/portforward/{wanted.protocol}/{wanted.port}", body)
+
+    async def unforward(self, network: str, protocol: str, port: int) -> None:
+        """Lead it nowhere."""
+        path = f"/vmnet/{quote(network, safe='')}/portforward/{protocol}/{port}"
+        await self._ask("DELETE", path, seconds=CHANGE_SECONDS)
 
     async def _put(self, path: str, body: dict[str, Any]) -> None:
         await self._ask("PUT", path, orjson.dumps(body), CHANGE_SECONDS)
@@ -187,6 +249,18 @@ def _reason(answer: Answer) -> str:
 
 def _dict(found: Any) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
+
+
+def _subnet(subnet: str, mask: str) -> IPv4Network | None:
+    try:
+        return IPv4Network(f"{subnet}/{mask}")
+    except ValueError:
+        return None
+
+
+def _port(value: Any) -> int:
+    """A port; the vendor's document has them as 16 bits with a sign."""
+    return int(value or 0) & 0xFFFF
 
 
 def _list(found: Any) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from panel.engines.common.checks import check_name, check_sizes
 from panel.engines.types import NicMode, NicSpec, Reporter, VmSpec
 from panel.engines.vmware_workstation.client import Client, packed
+from panel.engines.vmware_workstation.guests import Guests
 from panel.engines.vmware_workstation.paths import below, clone_name, stem
 from panel.engines.vmware_workstation.view import TITLE, VNC_PASSWORD, Found, Viewer, is_template
 from panel.errors import Conflict, InvalidInput, NotFound, PanelError
@@ -33,8 +34,9 @@ class Site:
 class Maker:
     """Makes VMs on one host. Two of one name, and two with one port, are kept apart."""
 
-    def __init__(self, client: Client, viewer: Viewer, site: Site) -> None:
+    def __init__(self, client: Client, viewer: Viewer, site: Site, guests: Guests) -> None:
         self._client = client
+        self._guests = guests
         self._viewer = viewer
         self._site = site
         self._making: set[str] = set()
@@ -84,10 +86,6 @@ class Maker:
             await self._connect(vm, spec.nics)
             await report.step(_("Setting up its screen"), percent=80)
             await self._describe(vm, spec)
-            if spec.password is not None:
-                await report.warn(
-                    _("The password was not set: VMware's REST API cannot do it. It is the template's own.")
-                )
             if any(nic.addresses for nic in spec.nics):
                 await report.warn(
                     _(
@@ -97,6 +95,7 @@ class Maker:
             if spec.start:
                 await report.step(_("Starting"), percent=90)
                 await self._client.power(vm, "on")
+            await self._guests.first_password(vm, spec, report)
             await report.step(_("Done"), percent=100)
         except BaseException:
             await _to_the_end(self._undo(copying))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections.abc import Sequence
 from typing import ClassVar
 
 from panel.engines.base import Engine
@@ -12,7 +13,6 @@ from panel.engines.capabilities import Capabilities
 from panel.engines.common.checks import check_able, check_sizes
 from panel.engines.common.power import GOAL, refuse
 from panel.engines.common.rfb import open_screen
-from panel.engines.common.tls import FINGERPRINT_FIELD
 from panel.engines.consoletypes import ConsoleKind, ConsoleTarget, StreamTarget
 from panel.engines.types import (
     ChangeOutcome,
@@ -22,6 +22,8 @@ from panel.engines.types import (
     HostField,
     HostInfo,
     Image,
+    NativeForward,
+    NetworkInfo,
     PowerAction,
     PowerState,
     Reporter,
@@ -31,25 +33,25 @@ from panel.engines.types import (
 )
 from panel.engines.vmware_workstation.client import Client, packed
 from panel.engines.vmware_workstation.create import Maker, Site, check_title, remove, shown_title
+from panel.engines.vmware_workstation.fields import FIELDS, PORTS, SHUTDOWN_SECONDS
+from panel.engines.vmware_workstation.guests import Guests, is_windows
+from panel.engines.vmware_workstation.networks import Networks
 from panel.engines.vmware_workstation.paths import stem
+from panel.engines.vmware_workstation.remote import Remote
 from panel.engines.vmware_workstation.view import TITLE, VNC_PASSWORD, Viewer, is_template
 from panel.errors import Conflict, EngineTimeout, InvalidInput, NotFound, Unsupported
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 
 GOAL_SECONDS = 60.0
-SHUTDOWN_SECONDS = 90
 POLL_SECONDS = 0.25
-PORTS = "5901-5999"
 
 REASONS = {
     "update_live": _("VMware Workstation's REST API changes stopped VMs only."),
-    "password": _(
-        "VMware Workstation's REST API cannot set a guest's password. Change it on the VM's screen, or in the template."
-    ),
-    "networks": _(
-        "The panel does not manage VMware Workstation's networks. Use its Virtual Network Editor on the host."
-    ),
+    "text_console": _("VMware Workstation's REST API opens no serial ports. Use the screen."),
+    "iso": _("VMware Workstation's REST API changes no CD drives. Use Workstation itself."),
+    "boot_order": _("VMware Workstation's REST API changes no boot order. Use Workstation itself."),
+    "screenshot": _("VMware Workstation's REST API gives no picture of a screen. Open the console."),
     "events": _("VMware Workstation's REST API tells no events: changes show within one round of observation."),
     "blank": _("VMware Workstation makes VMs from template VMs only: choose an image (os_name)."),
     "disk_size": _("VMware Workstation's REST API neither tells nor changes the size of a disk."),
@@ -57,45 +59,6 @@ REASONS = {
     "host_load": _("VMware Workstation's REST API does not tell the load of its host."),
     "leftovers": _("VMware Workstation's REST API shows no files of its host."),
 }
-
-FIELDS = (
-    HostField(
-        "server_addr",
-        _("Address"),
-        help=_(
-            "Where vmrest listens, with its port (8697 when there is none). Add http:// when it has no certificate."
-        ),
-        required=True,
-        placeholder="192.168.1.100:8697",
-    ),
-    HostField("server_user", _("User"), help=_("As it was set with vmrest -C."), required=True),
-    HostField("server_pass", _("Password"), required=True, secret=True),
-    FINGERPRINT_FIELD,
-    HostField(
-        "system_path",
-        _("Folder for VMs"),
-        help=_("Workstation's own default folder for VMs; a VM that lands elsewhere is told in its task's log."),
-        placeholder="D:/VMs",
-    ),
-    HostField(
-        "images_path",
-        _("Folder of the templates"),
-        help=_("The VMs of the library that lie in it are images. Empty: every VM that the panel did not make."),
-        placeholder="D:/Images",
-    ),
-    HostField(
-        "vnc_ports",
-        _("Ports for screens"),
-        help=_("The panel gives each VM one of them; the panel's machine must reach them on the host."),
-        default=PORTS,
-    ),
-    HostField(
-        "shutdown_timeout",
-        _("Shutdown deadline"),
-        help=_("Seconds that a guest has to stop."),
-        default=str(SHUTDOWN_SECONDS),
-    ),
-)
 
 
 class VmwareWorkstationEngine(Engine):
@@ -109,8 +72,11 @@ class VmwareWorkstationEngine(Engine):
         update=True,
         delete=True,
         console=True,
+        password=True,
         scan=True,
         images=True,
+        networks=True,
+        native_forwards=True,
         reasons=REASONS,
     )
     fields: ClassVar[tuple[HostField, ...]] = FIELDS
@@ -122,7 +88,10 @@ class VmwareWorkstationEngine(Engine):
         self._site = Site(connection.disks_path, connection.images_path, read_ports(options.get("vnc_ports") or PORTS))
         self._client = Client(connection)
         self._viewer = Viewer(self._client, connection.images_path)
-        self._maker = Maker(self._client, self._viewer, self._site)
+        self._networks = Networks(self._client)
+        self._remote = Remote(connection)
+        self._guests = Guests(self._client, self._viewer, self._remote.vmrun)
+        self._maker = Maker(self._client, self._viewer, self._site, self._guests)
 
     async def probe(self) -> HostInfo:
         """Log in, and read library and networks. vmrest tells neither its version nor what the host is."""
@@ -135,11 +104,12 @@ class VmwareWorkstationEngine(Engine):
             warnings.append(
                 Text(_("No template VM in Workstation's library lies in images_path, so no VM can be made."))
             )
+        warnings += await self._remote.check()
         return HostInfo("VMware Workstation", self._client.host, 0, 0, None, tuple(warnings))
 
     async def close(self) -> None:
         """Disconnect."""
-        await self._client.close()
+        await asyncio.gather(self._client.close(), self._remote.close())
 
     async def observe(self) -> list[VmObservation]:
         """See ``Viewer``."""
@@ -153,7 +123,12 @@ class VmwareWorkstationEngine(Engine):
         """The template VMs, by the names of their files."""
         found = [one for one in await self._viewer.library() if is_template(one, self._site.images_path)]
         named = {stem(one.listed.path): one.listed for one in reversed(found)}
-        return [Image(name, listed.id, name, "vmx", 0, 0) for name, listed in sorted(named.items())]
+        windows = await asyncio.gather(*(is_windows(self._client, listed.id) for listed in named.values()))
+        users = ["Administrator" if is_one else "root" for is_one in windows]
+        made = [
+            Image(name, vm.id, name, "vmx", 0, 0, user) for (name, vm), user in zip(named.items(), users, strict=True)
+        ]
+        return sorted(made, key=lambda image: image.name)
 
     async def create(self, spec: VmSpec, report: Reporter) -> None:
         """See ``Maker``."""
@@ -223,7 +198,40 @@ class VmwareWorkstationEngine(Engine):
         password = await self._client.param(vm, VNC_PASSWORD) or await self._client.param(
             vm, "RemoteDisplay.vnc.password"
         )
-        return StreamTarget(lambda: open_screen(self._client.host, port, password))
+        host, dial = self._remote.screen(self._client.host, port)
+        return StreamTarget(lambda: open_screen(host, port, password, dial))
+
+    async def set_password(self, ref: str, user: str, password: str) -> None:
+        """By ``vmrun``."""
+        await self._guests.set_password(ref, user, password)
+
+    async def list_networks(self) -> list[NetworkInfo]:
+        """See ``Networks``."""
+        return await self._networks.list_networks()
+
+    async def reserve(self, network: str, mac: str, addresses: tuple[str, ...]) -> None:
+        """See ``Networks``."""
+        await self._networks.reserve(network, mac, addresses)
+
+    @property
+    def forwards_place(self) -> str | None:
+        """The NAT devices of the host are those of its vmrest."""
+        return self._client.address
+
+    @property
+    def forwards_reserved(self) -> frozenset[int]:
+        """vmrest's port, SSH's, and those of screens."""
+        return frozenset({self._client.port, self._remote.port, *self._site.ports}) - {0}
+
+    async def native_forwards(self) -> list[NativeForward]:
+        """Those of all NAT networks."""
+        return await self._networks.forwards()
+
+    async def change_forwards(
+        self, remove: Sequence[NativeForward], add: Sequence[NativeForward]
+    ) -> dict[NativeForward, Text]:
+        """See ``Networks``."""
+        return await self._networks.change(remove, add)
 
     async def _rename(self, vm: str, name: str, title: str, *, managed: bool) -> None:
         if managed:

@@ -118,7 +118,7 @@ def _nic(nic: dict[str, Any], told: dict[str, tuple[str, ...]], bindings: Bindin
     return NicObservation(
         name=f"eth{int(nic['index']) - 1}",
         mac=mac,
-        mode=MODES.get(str(nic.get("type"))),
+        mode=MODES.get(str(nic.get("type"))) or (NicMode.NAT if network in bindings else None),
         network=network,
         addresses=told.get(mac) or ((bound,) if bound else ()),
     )

@@ -1,0 +1,66 @@
+"""How the panel gets at a host's rules: by the hypervisor itself, by the kernel of this machine, or of another over SSH."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from panel.engines.base import Engine
+from panel.engines.types import EngineKind, SshEndpoint
+from panel.i18n import Text
+from panel.i18n import gettext_noop as _
+
+LOCAL = "this machine"
+NO_SSH = _(
+    "Forwards need SSH to the host, or a host that is the panel's own machine. Give its address as "
+    "qemu+ssh://USER@HOST/system (server_addr)."
+)
+NO_MEANS = _(
+    "This engine makes no port forwards itself, and the panel has no SSH login on its host to make them there."
+)
+
+
+class WayKind(StrEnum):
+    """By whom ports are forwarded."""
+
+    NATIVE = "native"  # the hypervisor
+    LOCAL = "local"  # nftables of this machine
+    SSH = "ssh"  # nftables of the host, over SSH
+    IMAGINARY = "imaginary"
+
+
+WORDS = {
+    WayKind.NATIVE: _("The hypervisor itself leads the ports to the VM ({machine})."),
+    WayKind.LOCAL: _("The panel leads the ports to the VM by nftables on its own machine."),
+    WayKind.SSH: _("The panel leads the ports to the VM by nftables on the host, over SSH ({machine})."),
+    WayKind.IMAGINARY: _("This host is imaginary, and so are its port forwards."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """The way to a machine's rules. ``machine``: what it is called, equal for all hosts that share its rules."""
+
+    kind: WayKind
+    machine: str
+    endpoint: SshEndpoint | None = None
+
+    @property
+    def text(self) -> Text:
+        """In a sentence."""
+        return Text(WORDS[self.kind], {"machine": self.machine})
+
+
+def way_of(engine: Engine) -> Way | None:
+    """The hypervisor's own forwards where it has them, else nftables where the panel gets at it, else None."""
+    if engine.forwards_place is not None:
+        return Way(WayKind.NATIVE, engine.forwards_place)
+    if engine.on_this_machine:
+        return Way(WayKind.LOCAL, LOCAL)
+    endpoint = engine.ssh_endpoint
+    return Way(WayKind.SSH, endpoint.name, endpoint) if endpoint else None
+
+
+def no_way(engine: EngineKind) -> str:
+    """Why an engine's host has none, as a msgid."""
+    return NO_SSH if engine is EngineKind.LIBVIRT else NO_MEANS
