@@ -63,24 +63,28 @@ class Session:
     def collect(self, kinds: dict[str, list[str]], root: Any = None) -> list[tuple[Any, dict[str, Any]]]:
         """Every object of these kinds below ``root`` (the whole inventory) with these of its properties, in one call, or one
         for each ``PAGE`` of them. What is not set, or not for our eyes, is missing."""
-        names = tuple(sorted(kinds))
-        key = (getattr(root, "_moId", ""), *names)
-        view = self._views.get(key)
-        if view is None:
-            types = [getattr(vim, name) for name in names]
-            view = self.content.viewManager.CreateContainerView(root or self.content.rootFolder, types, True)
-            self._views[key] = view
-        walk = vmodl.query.PropertyCollector.TraversalSpec(
-            name="all", type=vim.view.ContainerView, path="view", skip=False
-        )
-        start = vmodl.query.PropertyCollector.ObjectSpec(obj=view, skip=True, selectSet=[walk])
         for left in reversed(range(TRIES)):
             try:
+                walk = vmodl.query.PropertyCollector.TraversalSpec(
+                    name="all", type=vim.view.ContainerView, path="view", skip=False
+                )
+                view = self._view(tuple(sorted(kinds)), root)
+                start = vmodl.query.PropertyCollector.ObjectSpec(obj=view, skip=True, selectSet=[walk])
                 return self._retrieve([start], kinds)
-            except vmodl.fault.ManagedObjectNotFound:  # something went away while it was looked at
+            except vmodl.fault.ManagedObjectNotFound:  # something went away while it was looked at, or the view itself
+                self._views.clear()
                 if not left:
                     raise
         raise AssertionError("unreachable")
+
+    def _view(self, names: tuple[str, ...], root: Any) -> Any:
+        """A view of all objects of these kinds, made once in a session."""
+        key = (getattr(root, "_moId", ""), *names)
+        if key not in self._views:
+            types = [getattr(vim, name) for name in names]
+            top = root or self.content.rootFolder
+            self._views[key] = self.content.viewManager.CreateContainerView(top, types, True)
+        return self._views[key]
 
     def read(self, objects: list[Any], kind: str, paths: list[str]) -> list[tuple[Any, dict[str, Any]]]:
         """These properties of these objects, in one call. What is not there any more is missing."""
