@@ -9,6 +9,7 @@ from typing import Any
 from panel.api.answers import ActedOut, HostOut, HostStatusOut, NicOut, TaskLineOut, TaskOut, VmOut, VmStatusOut
 from panel.api.wire import ENGINE_NAMES
 from panel.models import Host, Nic, Task, TaskLine, Vm
+from panel.services.engines import secret_options
 from panel.services.texts import unpack
 from panel.services.traffic import GIB
 
@@ -36,7 +37,7 @@ def host_out(host: Host, vm_count: int) -> HostOut:
         strict_reports=host.strict_reports,
         at_limit=host.at_limit,
         at_limit_mbit=host.at_limit_mbit,
-        options=host.options,
+        options={name: value for name, value in host.options.items() if name not in secret_options(host.engine)},
         enabled=host.enabled,
         health=host.health,
         health_since=host.health_since,

@@ -21,6 +21,16 @@ QUICK = 15.0  # seconds for a call that only asks
 LONG = 1800.0  # seconds for a call that makes or removes things; the engine has its own, shorter, limits inside
 
 
+def secret_options(kind: EngineKind) -> frozenset[str]:
+    """The engine's own fields that are secret: a host's row keeps them sealed, and nothing shows them."""
+    return frozenset(item.name for item in engine_class(kind).fields if item.secret and item.name != "server_pass")
+
+
+def sealed_options(host: Host) -> list[str]:
+    """Those that the host has."""
+    return sorted(name for name in secret_options(host.engine) if host.options.get(name))
+
+
 class EnginePool:
     """Keeps the engines of this process."""
 
@@ -39,7 +49,7 @@ class EnginePool:
             disks_path=host.disks_path,
             images_path=host.images_path,
             launch_path=host.launch_path,
-            options=dict(host.options),
+            options=dict(host.options) | {name: self._box.unseal(host.options[name]) for name in sealed_options(host)},
         )
 
     def of(self, host: Host) -> Engine:

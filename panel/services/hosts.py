@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
@@ -21,7 +21,7 @@ from panel.models.host import AtLimit, HostHealth
 from panel.security import Actor, Permission, SecretBox
 from panel.services.audit import AuditLog
 from panel.services.clock import now
-from panel.services.engines import EnginePool, limited
+from panel.services.engines import EnginePool, limited, secret_options
 from panel.services.gateways import GatewayService
 from panel.services.names import LONGEST, check_identifier
 from panel.services.observations import Observations
@@ -271,8 +271,11 @@ class HostService:
         options = {key: item.default for key, item in declared.items() if not key.startswith("server_")
                    and key not in COLUMNS}  # fmt: skip
         options |= (dict(host.options) if host else {}) | {k: v for k, v in request.options.items() if k in options}
+        secrets = secret_options(kind)
         for key, value in options.items():
-            check_text(value, key)
+            if key not in secrets:
+                check_text(value, key)
+        options |= self._sealed(secrets, host, request)
         sealed = self._box.seal(request.secret) if request.secret is not None else host.secret if host else ""
         secret = request.secret if request.secret is not None else sealed
         for wire, item in declared.items():
@@ -280,6 +283,14 @@ class HostService:
             if item.required and not given:
                 raise InvalidInput(_("{field} is needed for this engine."), field=wire)
         return Host(name=name, engine=kind, secret=sealed, options=options, **values)
+
+    def _sealed(self, names: Iterable[str], host: Host | None, request: HostRequest) -> dict[str, str]:
+        """The engine's own secrets, sealed. One that is left empty stays as it is."""
+        kept = {name: host.options.get(name, "") if host else "" for name in names}
+        given = {name: request.options.get(name, "") for name in kept}
+        for name, value in given.items():
+            check_text(value, name)
+        return {name: self._box.seal(given[name]) if given[name] else kept[name] for name in kept}
 
     async def _probe(self, host: Host) -> HostInfo:
         engine = make_engine(host.engine, self._pool.connection(host))

@@ -15,6 +15,7 @@ from panel.engines.types import EngineKind, NicMode
 from panel.errors import InvalidInput
 from panel.models import AtLimit
 from panel.services.cleaning import LARGEST_DISK_GIB, LARGEST_INT
+from panel.services.engines import secret_options
 from panel.services.names import IDENTIFIER, MAC, check_notes, check_tags
 
 VERSION: Literal[1] = 1
@@ -172,6 +173,11 @@ class SavedHost(_Strict):
     networks: list[SavedNetwork] = []
     vms: list[SavedVm]
 
+    @property
+    def secrets(self) -> list[str]:
+        """What of it is sealed."""
+        return [self.secret, *(self.options[name] for name in secret_options(self.engine) if self.options.get(name))]
+
     @model_validator(mode="after")
     def _unique(self) -> SavedHost:
         for key in ("name", "ref"):
@@ -216,5 +222,6 @@ class SavedConfiguration(_Strict):
     def sealed(self) -> list[str]:
         """All texts that are sealed with the data folder's key."""
         return [
-            self.token, *(host.secret for host in self.hosts), *(item.private_key for item in self.certificates)
+            self.token, *(secret for host in self.hosts for secret in host.secrets),
+            *(item.private_key for item in self.certificates),
         ]  # fmt: skip

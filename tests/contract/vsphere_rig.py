@@ -42,7 +42,13 @@ class VsphereRig(Rig):
         self.isos = world.folder / "iso"
         self.isos.mkdir()
         (self.isos / ISO).write_bytes(b"CD")
-        options = {"fingerprint": fingerprint, "network_nat": "VM Network", "shutdown_timeout": "1"}
+        options = {
+            "fingerprint": fingerprint,
+            "network_nat": "VM Network",
+            "shutdown_timeout": "1",
+            "guest_user": "openidcs",
+            "guest_pass": SECRET,
+        }
         self.connection = HostConnection(
             "contract",
             world.base,
@@ -80,6 +86,8 @@ class VsphereRig(Rig):
         shutil.rmtree(self.world.path(disk).parent, ignore_errors=True)
 
     async def logs_in(self, seen: VmObservation, user: str, password: str) -> bool:
+        if told := self.world.login(seen.ref):
+            return told == f"{user}:{password}"
         lines = self.world.seed(seen.ref).get("chpasswd", {}).get("list", "").splitlines()
         return f"{user}:{password}" in lines
 

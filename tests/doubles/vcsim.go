@@ -1,7 +1,7 @@
 // VMware's own simulator of its API (govmomi's vcsim) as one vCenter or one ESXi, for the tests of the vSphere engine.
 //
-// What vcsim leaves out and the engine needs is added at the door: guests that boot to VMware Tools, a guest that does not hear a
-// request to shut down, and the refusal of that request by a VM without Tools. Everything else is vcsim's.
+// What vcsim leaves out and the engine needs is added: guests that boot to VMware Tools and take passwords, a guest that does not
+// hear a request to shut down, and the refusal of that request by a VM without Tools. Everything else is vcsim's.
 //
 //	vcsim -listen 127.0.0.1:0 -pem FILE [-esx] [-user NAME]     the password is read from VCSIM_PASSWORD
 //
@@ -11,6 +11,7 @@ package main
 import (
 	"bytes"
 	"crypto/tls"
+	"encoding/base64"
 	"flag"
 	"fmt"
 	"io"
@@ -20,10 +21,17 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 )
 
@@ -31,6 +39,8 @@ const (
 	running    = "guestToolsRunning"
 	notRunning = "guestToolsNotRunning"
 	deaf       = "vcsim.deaf"          // an advanced setting: this guest has Tools, and does not listen
+	login      = "vcsim.login"         // an advanced setting: what the guest's chpasswd was told last, in base64
+	guestUser  = "openidcs"            // who may run programs in guests, with the password of the simulator
 	noSystem   = "otherGuest64"        // a VM of this kind has an empty disk, so nothing boots
 	address    = "192.0.2."            // of guests that have booted: documentation's own (RFC 5737)
 	pause      = 50 * time.Millisecond // between two looks at the VMs
@@ -97,6 +107,91 @@ func hears(moid string) (tools bool, listens bool) {
 		}
 	})
 	return tools, listens
+}
+
+// processes runs programs inside of guests: on this machine, in a folder where "chpasswd" only notes what it is told.
+type processes struct {
+	mo.GuestProcessManager
+	tools string
+	ended map[int64]types.GuestProcessInfo
+}
+
+// newProcesses takes the place of vcsim's own, which needs containers.
+func newProcesses(tools string) {
+	operations := simulator.Map.Get(*simulator.Map.Get(vim25.ServiceInstance).(*simulator.ServiceInstance).Content.GuestOperationsManager)
+	made := &processes{tools: tools, ended: map[int64]types.GuestProcessInfo{}}
+	made.Self = *operations.(*simulator.GuestOperationsManager).ProcessManager
+	simulator.Map.Put(made)
+	note := "#!/bin/sh\nIFS= read -r line\nprintf '%s' \"$line\" > \"${0%/*}/told\"\n"
+	for name, text := range map[string]string{"chpasswd": note, "id": "#!/bin/sh\necho 0\n"} {
+		if err := ioutil.WriteFile(filepath.Join(tools, name), []byte(text), 0700); err != nil {
+			panic(err)
+		}
+	}
+}
+
+// refuses tells why nothing can be run in a guest.
+func (p *processes) refuses(vm types.ManagedObjectReference, auth types.BaseGuestAuthentication) *soap.Fault {
+	if tools, _ := hears(vm.Value); !tools {
+		return simulator.Fault("", new(types.GuestOperationsUnavailable))
+	}
+	login, ok := auth.(*types.NamePasswordAuthentication)
+	if !ok || login.Username != guestUser || login.Password != os.Getenv("VCSIM_PASSWORD") {
+		return simulator.Fault("", new(types.InvalidGuestLogin))
+	}
+	return nil
+}
+
+// StartProgramInGuest is the vendor's. VMware Tools hand program and arguments to a shell, as here.
+func (p *processes) StartProgramInGuest(_ *simulator.Context, req *types.StartProgramInGuest) soap.HasFault {
+	body := new(methods.StartProgramInGuestBody)
+	if body.Fault_ = p.refuses(req.Vm, req.Auth); body.Fault_ != nil {
+		return body
+	}
+	spec := req.Spec.GetGuestProgramSpec()
+	line := fmt.Sprintf("%q %s", spec.ProgramPath, spec.Arguments)
+	if strings.Contains(line, "/sbin") {
+		body.Fault_ = simulator.Fault("", &types.InvalidArgument{InvalidProperty: "spec"}) // it would be this machine's own
+		return body
+	}
+	command := exec.Command("/bin/sh", "-c", line)
+	command.Dir = p.tools
+	for _, variable := range spec.EnvVariables {
+		if !strings.HasPrefix(variable, "PATH=") {
+			command.Env = append(command.Env, variable)
+		}
+	}
+	command.Env = append(command.Env, "PATH="+p.tools)
+	_ = command.Run()
+	now := time.Now()
+	pid := int64(len(p.ended) + 1000)
+	p.ended[pid] = types.GuestProcessInfo{Pid: pid, EndTime: &now, ExitCode: int32(command.ProcessState.ExitCode())}
+	if told, err := ioutil.ReadFile(filepath.Join(p.tools, "told")); err == nil {
+		_ = os.Remove(filepath.Join(p.tools, "told"))
+		machines(func(vm *simulator.VirtualMachine) {
+			if vm.Self == req.Vm {
+				setting := &types.OptionValue{Key: login, Value: base64.StdEncoding.EncodeToString(told)}
+				vm.Config.ExtraConfig = append(vm.Config.ExtraConfig, setting)
+			}
+		})
+	}
+	body.Res = &types.StartProgramInGuestResponse{Returnval: pid}
+	return body
+}
+
+// ListProcessesInGuest is the vendor's.
+func (p *processes) ListProcessesInGuest(_ *simulator.Context, req *types.ListProcessesInGuest) soap.HasFault {
+	body := new(methods.ListProcessesInGuestBody)
+	if body.Fault_ = p.refuses(req.Vm, req.Auth); body.Fault_ != nil {
+		return body
+	}
+	body.Res = new(types.ListProcessesInGuestResponse)
+	for _, pid := range req.Pids {
+		if info, ok := p.ended[pid]; ok {
+			body.Res.Returnval = append(body.Res.Returnval, info)
+		}
+	}
+	return body
 }
 
 func answer(w http.ResponseWriter, status int, body string) {
@@ -170,6 +265,12 @@ func main() {
 		TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}},
 		ErrorLog:  log.New(ioutil.Discard, "", 0),
 	}
+	folder, err := ioutil.TempDir("", "guest-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	newProcesses(folder)
 	go guests()
 	go func() { _ = server.ServeTLS(socket, "", "") }()
 	fmt.Println(socket.Addr())

@@ -122,6 +122,11 @@ class World:
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
+    def login(self, ref: str) -> str:
+        """What the guest's ``chpasswd`` was told last, as ``user:password``; empty when it was told nothing."""
+        told = [str(one.value) for one in self.vm(ref).config.extraConfig if one.key == "vcsim.login"]
+        return base64.b64decode(told[-1]).decode() if told else ""
+
     def seed(self, ref: str) -> dict[str, Any]:
         """What the guest was told of its login, as cloud-init reads it; ``{}`` when nothing was."""
         settings = {one.key: one.value for one in self.vm(ref).config.extraConfig}

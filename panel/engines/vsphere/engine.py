@@ -34,6 +34,7 @@ from panel.engines.vsphere.client import Client, Session
 from panel.engines.vsphere.config import disks
 from panel.engines.vsphere.create import ACT_SECONDS, Maker, remove, template_gib
 from panel.engines.vsphere.fields import FIELDS, REASONS
+from panel.engines.vsphere.guest import Guests
 from panel.engines.vsphere.site import read_names
 from panel.engines.vsphere.tasks import Tasks
 from panel.engines.vsphere.view import Found, Viewer
@@ -56,6 +57,7 @@ class VsphereEngine(Engine):
         create=True,
         update=True,
         delete=True,
+        password=True,
         scan=True,
         images=True,
         iso=True,
@@ -79,6 +81,7 @@ class VsphereEngine(Engine):
         prefix = options.get("template_prefix", "template-")
         self._viewer = Viewer(self._client, self._names.datacenter, prefix, options.get("network_nat", "").strip())
         self._maker = Maker(self._client, self._viewer, self._tasks, self._names)
+        self._guests = Guests(self._client, connection)
         self._watcher = Watcher(self._client, self._viewer)
 
     async def probe(self) -> HostInfo:
@@ -152,6 +155,10 @@ class VsphereEngine(Engine):
         await self._client.call(lambda session: session.vm(one.moid).UnregisterVM())
         kept = [disk.source for disk in disks(one.devices, one.home, ours=False) if disk.kind is BootDevice.DISK]
         return DeleteOutcome(kept=tuple(kept))
+
+    async def set_password(self, ref: str, user: str, password: str) -> None:
+        """See ``Guests``."""
+        await self._guests.set_password(await self._viewer.one(ref), user, password)
 
     async def power(self, ref: str, action: PowerAction, report: Reporter) -> None:
         """Do it and wait until it is so."""

@@ -46,6 +46,7 @@ def translate(fault: Any, host: str) -> PanelError:
         ({"ManagedObjectNotFound"}, _gone),
         ({"RestrictedVersion"}, _licence),
         ({"ToolsUnavailable", "GuestOperationsUnavailable"}, _tools),
+        ({"InvalidGuestLogin", "GuestPermissionDenied"}, _guest_login),
         ({"DuplicateName", "AlreadyExists", "FileAlreadyExists"}, _name),
         ({"InvalidPowerState", "InvalidState", "TaskInProgress", "ConcurrentAccess", "InvalidGuestState"}, _state),
         ({"NoDiskSpace"}, _space),
@@ -108,11 +109,20 @@ def _licence(_fault: Any, host: str, _reason: str) -> PanelError:
 
 
 def _tools(_fault: Any, _host: str, _reason: str) -> PanelError:
+    return no_tools()
+
+
+def no_tools() -> Conflict:
+    """The guest has no agent that listens."""
     return Conflict(
         _(
             "VMware Tools, the guest agent, does not answer. Install open-vm-tools inside the VM, or wait until it has started."
         )
     )
+
+
+def _guest_login(_fault: Any, _host: str, _reason: str) -> PanelError:
+    return Conflict(_("The guest refuses the login of the host's settings (guest_user, guest_pass)."))
 
 
 def _name(fault: Any, host: str, reason: str) -> PanelError:

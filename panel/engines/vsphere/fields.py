@@ -14,9 +14,6 @@ REASONS = {
         "The panel could not try vSphere's screens against a real host yet, so it offers none. Use the host's own pages."
     ),
     "text_console": _("The panel does not open serial ports of vSphere's VMs. Use the host's own pages."),
-    "password": _(
-        "Guest operations need a login inside the guest, which the panel does not keep. Set the password in the guest."
-    ),
     "networks": _("The panel does not manage vSphere's networks. Use the host's own pages (Networking)."),
     "screenshot": _("The panel does not fetch pictures of screens from vSphere. Use the host's own pages."),
     "counters": _("vSphere tells rates and no totals of a VM's load. Use the host's own charts."),
@@ -77,6 +74,19 @@ FIELDS = (
         "network_nat",
         _("NAT port group"),
         help=_("A port group behind a router that translates addresses and serves DHCP. Empty: there is none."),
+    ),
+    HostField(
+        "guest_user",
+        _("Guest user"),
+        help=_(
+            "A login inside the guests that may run chpasswd, to set passwords through VMware Tools. Empty: none are set."
+        ),
+    ),
+    HostField(
+        "guest_pass",
+        _("Guest password"),
+        help=_("Of that user; the same in all guests. It is kept encrypted."),
+        secret=True,
     ),
     HostField("shutdown_timeout", _("Shutdown deadline"), help=_("Seconds that a guest has to stop."), default="90"),
 )

@@ -32,7 +32,8 @@ NETWORK_SECONDS = 300.0
 CONFIG_SECONDS = 1800.0  # a configuration is read anew that often although its version is the same
 NOW = [
     "name", "config.instanceUuid", "config.template", "config.changeVersion", "config.modified", "runtime.powerState",
-    "runtime.connectionState", "guest.net", "guest.toolsRunningStatus", "guest.guestFullName", "summary.runtime.bootTime",
+    "runtime.connectionState", "guest.net", "guest.toolsRunningStatus", "guest.guestFullName", "guest.guestFamily",
+    "summary.runtime.bootTime",
     "summary.quickStats.guestMemoryUsage",
 ]  # fmt: skip
 CONFIG = [
