@@ -60,13 +60,13 @@ class NicMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HostConnection:
-    """Everything an engine needs to reach one host. ``secret`` never appears in ``repr``.
+    """Everything an engine needs to reach one host. ``secret`` and ``secrets`` never appear in ``repr``.
 
     Attributes:
         name: the panel's name for the host, for messages and log lines.
         address: host name, IP or URI, as the engine's own form field says; empty means this machine.
         disks_path / images_path / launch_path: the API document's ``system_path``, ``images_path``, ``launch_path``.
-        options: the engine's own fields (``Engine.fields``), already validated strings.
+        options: the engine's own fields (``Engine.fields``), already validated strings; ``secrets`` those that are secret.
     """
 
     name: str
@@ -77,6 +77,7 @@ class HostConnection:
     images_path: str = ""
     launch_path: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,11 +26,6 @@ def secret_options(kind: EngineKind) -> frozenset[str]:
     return frozenset(item.name for item in engine_class(kind).fields if item.secret and item.name != "server_pass")
 
 
-def sealed_options(host: Host) -> list[str]:
-    """Those that the host has."""
-    return sorted(name for name in secret_options(host.engine) if host.options.get(name))
-
-
 class EnginePool:
     """Keeps the engines of this process."""
 
@@ -41,6 +36,7 @@ class EnginePool:
 
     def connection(self, host: Host) -> HostConnection:
         """What the host's row says, its secret opened."""
+        secrets = secret_options(host.engine)
         return HostConnection(
             name=host.name,
             address=host.address,
@@ -49,7 +45,8 @@ class EnginePool:
             disks_path=host.disks_path,
             images_path=host.images_path,
             launch_path=host.launch_path,
-            options=dict(host.options) | {name: self._box.unseal(host.options[name]) for name in sealed_options(host)},
+            options={name: value for name, value in host.options.items() if name not in secrets},
+            secrets={name: self._box.unseal(host.options[name]) for name in secrets if host.options.get(name)},
         )
 
     def of(self, host: Host) -> Engine:

@@ -58,7 +58,7 @@ async def the_login_in_guests_is_kept_and_not_shown(api: ApiClient, services: Se
     row = await Host.get(name="vc")
     assert row.options["guest_pass"]
     assert SECRET not in str(row.options)
-    assert services.pool.connection(row).options["guest_pass"] == SECRET
+    assert services.pool.connection(row).secrets["guest_pass"] == SECRET
     shown = await api.ok("GET", "/api/server/detail/vc")
     assert shown["options"]["guest_user"] == "other"
     assert "guest_pass" not in shown["options"]

@@ -47,7 +47,6 @@ class VsphereRig(Rig):
             "network_nat": "VM Network",
             "shutdown_timeout": "1",
             "guest_user": "openidcs",
-            "guest_pass": SECRET,
         }
         self.connection = HostConnection(
             "contract",
@@ -57,6 +56,7 @@ class VsphereRig(Rig):
             disks_path=world.store.name,
             images_path=f"[{world.store.name}] iso",
             options=options,
+            secrets={"guest_pass": SECRET},
         )
 
     def deafen(self, ref: str) -> None:
@@ -75,8 +75,6 @@ class VsphereRig(Rig):
 
     def foreign(self) -> tuple[str, str, str]:
         vm = self.world.add(f"{self.prefix}foreign-{uuid4().hex[:6]}")
-        for device in vm.config.hardware.device:  # the simulator gives every VM a CD drive
-            assert device is not None
         return vm.config.instanceUuid, vm.name, self.world.disk(vm)
 
     def remove_foreign(self, ref: str, disk: str) -> None:

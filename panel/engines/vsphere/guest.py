@@ -35,7 +35,7 @@ class Guests:
     def __init__(self, client: Client, connection: HostConnection) -> None:
         self._client = client
         self._user = connection.options.get("guest_user", "").strip()
-        self._secret = connection.options.get("guest_pass", "")
+        self._secret = connection.secrets.get("guest_pass", "")
 
     async def set_password(self, one: Found, user: str, password: str) -> None:
         """See ``Engine.set_password``."""

@@ -20,7 +20,7 @@ from panel.engines.vsphere.config import KEY
 from panel.engines.vsphere.engine import VsphereEngine
 from panel.errors import CertificateRefused, Conflict, EngineFailure, HostUnreachable, InvalidInput, PanelError
 from tests.certs import made
-from tests.contract.kit import Recorder, random_mac, some_spec
+from tests.contract.kit import Recorder, random_mac, some_spec, until
 from tests.doubles.vcsim import vcsim
 from tests.doubles.vcsim_world import World
 
@@ -256,3 +256,34 @@ async def test_a_task_that_fails_says_why(host: Host) -> None:
         )
     await engine.delete(wanted.ref, wanted.name, Recorder())
     await engine.close()
+
+
+@pytest.mark.parametrize(
+    ("login", "user", "says"),
+    [
+        (("", ""), "root", "guest_user, guest_pass"),
+        (("openidcs", "wrong"), "root", "guest refuses the login"),
+        (("openidcs", PASSWORD), "openidcs", "own login"),
+    ],
+    ids=["none", "wrong", "its-own"],
+)
+async def test_passwords_need_a_login_in_the_guest(host: Host, login: tuple[str, str], user: str, says: str) -> None:
+    options = {"fingerprint": host.fingerprint, "network_nat": "VM Network", "guest_user": login[0]}
+    secrets = {"guest_pass": login[1]}
+    engine = VsphereEngine(HostConnection("h", host.world.base, USER, PASSWORD, options=options, secrets=secrets))
+    wanted = spec(start=True)
+    await engine.create(wanted, Recorder())
+    await until_tools(engine, wanted.ref)
+    with pytest.raises(PanelError, match=says) as caught:
+        await engine.set_password(wanted.ref, user, "new-secret")
+    assert "new-secret" not in str(caught.value)
+    assert host.world.login(wanted.ref) == ""
+    await engine.delete(wanted.ref, wanted.name, Recorder())
+    await engine.close()
+
+
+async def until_tools(engine: VsphereEngine, ref: str) -> None:
+    async def answers() -> bool:
+        return bool((await engine.inspect(ref)).agent)
+
+    await until(answers, 10, "VMware Tools run")
