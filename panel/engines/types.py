@@ -359,7 +359,8 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HostField:
-    """A field of the form that adds a host, declared by its engine. ``name`` is the API's name for it."""
+    """A field of the form that adds a host, declared by its engine. ``name`` is the API's name for it. A ``secret`` one is kept
+    encrypted and shown nowhere."""
 
     name: str
     label: str
