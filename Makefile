@@ -32,7 +32,7 @@ bench: ## measure, and write benchmarks/RESULTS.md (ARGS: which programs, such a
 	@.venv/bin/python -m benchmarks $(ARGS)
 
 doubles: ## start doubles of vendors' servers on this machine; prints what to type into the host form
-	@scripts/bootstrap.sh dev
+	@scripts/bootstrap.sh doubles
 	@.venv/bin/python -m tests.doubles
 
 screenshots: ## write docs/images from a running panel

@@ -5,6 +5,7 @@
 #   scripts/bootstrap.sh test     for all tests
 #   scripts/bootstrap.sh bench    for the benchmarks
 #   scripts/bootstrap.sh dev      for the checks and tests that need no hypervisor
+#   scripts/bootstrap.sh doubles  for doubles of vendors' servers
 #
 # OPENIDCS_PYTHON names another Python (3.11 or later); PANEL_IMAGES_PATH and PANEL_DISKS_PATH other folders.
 . "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
@@ -25,7 +26,7 @@ main() {
         ensure_python run
         ;;
     test)
-        install_packages "${PACKAGES_PYTHON[@]}" "${PACKAGES_LIBVIRT[@]}" "${PACKAGES_TESTS[@]}"
+        install_packages "${PACKAGES_PYTHON[@]}" "${PACKAGES_LIBVIRT[@]}" "${PACKAGES_TESTS[@]}" "${PACKAGES_VCSIM[@]}"
         install_proxy
         ensure_python dev
         ;;
@@ -40,7 +41,12 @@ main() {
         ensure_python dev
         return
         ;;
-    *) die "usage: scripts/bootstrap.sh run|test|bench|dev" ;;
+    doubles)
+        install_packages "${PACKAGES_PYTHON[@]}" "${PACKAGES_VCSIM[@]}"
+        ensure_python dev
+        return
+        ;;
+    *) die "usage: scripts/bootstrap.sh run|test|bench|dev|doubles" ;;
     esac
     ensure_libvirt
     ensure_folders

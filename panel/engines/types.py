@@ -19,6 +19,7 @@ class EngineKind(StrEnum):
     LIBVIRT = "libvirt"
     VMWARE_WORKSTATION = "vmware_workstation"
     PROXMOX = "proxmox"
+    VSPHERE = "vsphere"
 
 
 class PowerState(StrEnum):
@@ -60,13 +61,13 @@ class NicMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HostConnection:
-    """Everything an engine needs to reach one host. ``secret`` never appears in ``repr``.
+    """Everything an engine needs to reach one host. ``secret`` and ``secrets`` never appear in ``repr``.
 
     Attributes:
         name: the panel's name for the host, for messages and log lines.
         address: host name, IP or URI, as the engine's own form field says; empty means this machine.
         disks_path / images_path / launch_path: the API document's ``system_path``, ``images_path``, ``launch_path``.
-        options: the engine's own fields (``Engine.fields``), already validated strings.
+        options: the engine's own fields (``Engine.fields``), already validated strings; ``secrets`` those that are secret.
     """
 
     name: str
@@ -77,6 +78,7 @@ class HostConnection:
     images_path: str = ""
     launch_path: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,7 +391,8 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HostField:
-    """A field of the form that adds a host, declared by its engine. ``name`` is the API's name for it."""
+    """A field of the form that adds a host, declared by its engine. ``name`` is the API's name for it. A ``secret`` one is kept
+    encrypted and shown nowhere."""
 
     name: str
     label: str

@@ -32,6 +32,7 @@ class EnginePool:
 
     def connection(self, host: Host) -> HostConnection:
         """What the host's row says, its secret opened."""
+        secrets = secret_options(host.engine)
         return HostConnection(
             name=host.name,
             address=host.address,
@@ -40,12 +41,9 @@ class EnginePool:
             disks_path=host.disks_path,
             images_path=host.images_path,
             launch_path=host.launch_path,
-            options=self._options(host),
+            options={name: value for name, value in host.options.items() if name not in secrets},
+            secrets={name: self._box.unseal(host.options[name]) for name in secrets if host.options.get(name)},
         )
-
-    def _options(self, host: Host) -> dict[str, str]:
-        sealed = secret_options(host.engine)
-        return {key: self._box.unseal(value) if key in sealed else value for key, value in host.options.items()}
 
     def of(self, host: Host) -> Engine:
         """The engine of a host.

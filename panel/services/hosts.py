@@ -274,7 +274,10 @@ class HostService:
         for key, value in given_options.items():
             check_text(value, key)
         for key in secret_options(kind) & given_options.keys():
-            given_options[key] = self._box.seal(given_options[key])
+            if host and not given_options[key]:
+                del given_options[key]  # left empty: as it is
+            else:
+                given_options[key] = self._box.seal(given_options[key])
         options |= (dict(host.options) if host else {}) | given_options
         sealed = self._box.seal(request.secret) if request.secret is not None else host.secret if host else ""
         secret = request.secret if request.secret is not None else sealed

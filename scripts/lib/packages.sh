@@ -14,6 +14,8 @@ readonly PACKAGES_DEMO_IMAGE=(cpio gzip kmod e2fsprogs fdisk grub-common grub-pc
 readonly PACKAGES_PROXY=(caddy)
 # what the tests need besides
 readonly PACKAGES_TESTS=(busybox chromium fonts-noto-cjk openssh-client openssh-server sshpass shellcheck procps)
+# VMware's simulator of vSphere is compiled of these (tests/doubles/vcsim.py)
+readonly PACKAGES_VCSIM=(golang-go golang-github-vmware-govmomi-dev)
 
 # Stops on a system for which we do not know the packages' names.
 check_system() {

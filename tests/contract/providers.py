@@ -181,13 +181,34 @@ def proxmox_rig(request: pytest.FixtureRequest) -> AbstractContextManager[Rig]:
     return rig(request)
 
 
+def vcenter_rig(_request: pytest.FixtureRequest) -> AbstractContextManager[Rig]:
+    """VMware's simulator as a vCenter."""
+    from .vsphere_rig import vsphere_rig as rig
+
+    return rig(esx=False)
+
+
+def esxi_rig(_request: pytest.FixtureRequest) -> AbstractContextManager[Rig]:
+    """VMware's simulator as one ESXi alone."""
+    from .vsphere_rig import vsphere_rig as rig
+
+    return rig(esx=True)
+
+
 @dataclass(frozen=True)
 class EngineUnderTest:
-    """An engine, and how to set up a host for it. ``live`` ones need something real on this machine."""
+    """An engine, and how to set up a host for it. ``live`` ones need something real on this machine. ``mode`` tells several hosts
+    of one engine apart."""
 
     kind: EngineKind
     rig: Callable[[pytest.FixtureRequest], AbstractContextManager[Rig]]
     live: bool = False
+    mode: str = ""
+
+    @property
+    def name(self) -> str:
+        """In the names of tests."""
+        return f"{self.kind.value}-{self.mode}" if self.mode else self.kind.value
 
 
 PROVIDERS: tuple[EngineUnderTest, ...] = (
@@ -195,4 +216,6 @@ PROVIDERS: tuple[EngineUnderTest, ...] = (
     EngineUnderTest(EngineKind.LIBVIRT, libvirt_rig, live=True),
     EngineUnderTest(EngineKind.VMWARE_WORKSTATION, vmware_rig),
     EngineUnderTest(EngineKind.PROXMOX, proxmox_rig),
+    EngineUnderTest(EngineKind.VSPHERE, vcenter_rig, live=True, mode="vcenter"),
+    EngineUnderTest(EngineKind.VSPHERE, esxi_rig, live=True, mode="esxi"),
 )

@@ -14,7 +14,7 @@ import pytest
 
 from panel.engines.common import ssh
 from panel.engines.types import EngineKind, HostConnection, NativeForward, VmObservation, VmSpec
-from tests.doubles.hostshell import LAUNCH_PATH, Shell, shell
+from tests.doubles.hostshell import LAUNCH_PATH, Shell, parted, shell
 from tests.doubles.serving import served
 from tests.doubles.vmrest import vmrest
 from tests.doubles.vmrest_world import IMAGES, VMS, Workstation
@@ -38,7 +38,7 @@ class VmwareRig(Rig):
         options = {"vnc_ports": free_ports(60), "shutdown_timeout": "0.5"} | ssh.options
         self.connection = HostConnection(
             "contract", base, "admin", SECRET, disks_path="d:/vms", images_path="d:/images", launch_path=LAUNCH_PATH,
-            options=options,
+            **parted(options),
         )  # fmt: skip
 
     def spec(self, **changes: object) -> VmSpec:

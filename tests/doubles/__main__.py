@@ -12,6 +12,8 @@ from tests.certs import made
 from tests.doubles.pve import Door, pve
 from tests.doubles.pve_world import Cluster
 from tests.doubles.serving import served
+from tests.doubles.vcsim import vcsim
+from tests.doubles.vcsim_world import World
 from tests.doubles.vmrest import vmrest
 from tests.doubles.vmrest_world import VMS, Workstation
 
@@ -19,6 +21,7 @@ USER, PASSWORD = "admin", "Double-1"
 TEMPLATES = ("Windows 10 x64", "Debian 12")
 PORT = 8697
 PVE_USER, PVE_TOKEN, PVE_PORT = "root@pam", "openidcs@pve!panel", 8006
+VCENTER_PORT, ESXI_PORT = 8443, 8444
 
 
 def workstation(stack: ExitStack, folder: Path) -> None:
@@ -56,6 +59,27 @@ def proxmox(stack: ExitStack, folder: Path) -> None:
     )
 
 
+def vsphere(stack: ExitStack, folder: Path) -> None:
+    """vSphere, VMware's own simulator: a vCenter, and one ESXi alone."""
+    for esx, port, name in ((False, VCENTER_PORT, "vCenter"), (True, ESXI_PORT, "ESXi")):
+        pem, own = folder / f"{name}.pem", made("localhost", title=name)
+        pem.write_text(own.key_pem + own.pem)
+        base = stack.enter_context(vcsim(pem, USER, PASSWORD, esx=esx, port=port))
+        world = World(base, USER, PASSWORD)
+        for each in ("debian-12", "ubuntu-24.04"):
+            world.add(f"template-{each}" if esx else each, gib=4, template=True)
+        world.add("somebodys-vm")
+        isos = world.folder / "iso"
+        isos.mkdir()
+        (isos / "installer.iso").write_bytes(b"no real one")
+        print(
+            f"{name + ':':<20} Hosts, Add host, vSphere\n"
+            f"  Address             {base}\n  User                {USER}\n  Password            {PASSWORD}\n"
+            f"  Folder of CD images [{world.store.name}] iso\n  NAT port group      VM Network\n"
+            f"  then Test connection, and accept its certificate\n"
+        )
+
+
 def main() -> None:
     """Serve until told to end."""
     end = threading.Event()
@@ -65,6 +89,7 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         workstation(stack, folder)
         proxmox(stack, folder)
+        vsphere(stack, folder)
         print("Ctrl-C ends them.", flush=True)
         end.wait()
 

@@ -25,6 +25,12 @@ LAUNCH_PATH = "C:/Program Files (x86)/VMware/VMware Workstation"
 VMRUN = r"C:\Program Files (x86)\VMware\VMware Workstation\vmrun.exe"
 
 
+def parted(options: dict[str, str]) -> dict[str, dict[str, str]]:
+    """Options and secrets of a ``HostConnection``, as the panel parts them."""
+    secret = {name: value for name, value in options.items() if name == "guest_pass"}
+    return {"options": {name: value for name, value in options.items() if name not in secret}, "secrets": secret}
+
+
 @dataclass
 class Shell:
     """A server on ``port``. ``known_hosts``: a file that trusts it; ``key_file``: what it lets in; ``ran``: what was started."""

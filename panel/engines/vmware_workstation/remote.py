@@ -27,7 +27,7 @@ class Remote:
         self._ssh = SshConnection(endpoint) if endpoint else None
         self._tunnels = Tunnels(self._ssh) if self._ssh else None
         self.port = (endpoint.port or SSH_PORT) if endpoint else 0
-        login = GuestLogin(options.get("guest_user", ""), options.get("guest_pass", ""))
+        login = GuestLogin(options.get("guest_user", ""), connection.secrets.get("guest_pass", ""))
         self.vmrun: Vmrun | None = None
         if self._ssh and connection.launch_path and login.user and login.password:
             self.vmrun = Vmrun(self._ssh, program(connection.launch_path), login)

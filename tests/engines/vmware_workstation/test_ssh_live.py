@@ -16,6 +16,7 @@ from panel.engines.types import EngineKind, HostConnection
 from panel.errors import Conflict, EngineFailure, PanelError
 from tests.contract.kit import Recorder, some_spec
 from tests.contract.vmware_rig import free_ports
+from tests.doubles.hostshell import parted
 from tests.doubles.serving import served
 from tests.doubles.vmrest import vmrest
 from tests.doubles.vmrest_world import Workstation
@@ -59,7 +60,7 @@ class Host:
             "ssh_addr": f"127.0.0.1:{self.sshd.port}", "ssh_user": "root", "ssh_key_file": str(self.sshd.key),
             "guest_user": "open idcs", "guest_pass": GUEST_PASSWORD, "vnc_ports": free_ports(5),
         }  # fmt: skip
-        connection = HostConnection("h", self.base, "u", "p", "", "D:/Images", str(self.launch), options)
+        connection = HostConnection("h", self.base, "u", "p", "", "D:/Images", str(self.launch), **parted(options))
         return make_engine(EngineKind.VMWARE_WORKSTATION, connection)
 
     def arguments(self) -> list[str]:

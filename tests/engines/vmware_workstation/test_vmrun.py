@@ -17,7 +17,7 @@ from panel.engines.vmware_workstation.vmrun import WINDOWS_COMMAND, check_login,
 from panel.errors import Conflict, HostUnreachable, InvalidInput
 from tests.contract.kit import Recorder, some_spec
 from tests.contract.vmware_rig import free_ports
-from tests.doubles.hostshell import GUEST_PASSWORD, LAUNCH_PATH, VMRUN, read_arguments, shell
+from tests.doubles.hostshell import GUEST_PASSWORD, LAUNCH_PATH, VMRUN, parted, read_arguments, shell
 from tests.doubles.serving import served
 from tests.doubles.vmrest import vmrest
 from tests.doubles.vmrest_world import Workstation
@@ -85,7 +85,7 @@ class Site:
     def engine(self, launch_path: str = LAUNCH_PATH, **options: str):  # type: ignore[no-untyped-def]
         """An engine that reaches it, with some options said otherwise."""
         given = {"vnc_ports": free_ports(10)} | self.options | options
-        connection = HostConnection("h", self.base, "u", "p", r"D:\VMs", r"D:\Images", launch_path, given)
+        connection = HostConnection("h", self.base, "u", "p", r"D:\VMs", r"D:\Images", launch_path, **parted(given))
         return make_engine(EngineKind.VMWARE_WORKSTATION, connection)
 
 
