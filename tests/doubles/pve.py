@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-import socket
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
-from quart import Quart, Response, jsonify, request, websocket
+from quart import Quart, Response, jsonify, request
 
+from tests.doubles.pve_consoles import Opened, upgraded
 from tests.doubles.pve_schemas import OPERATIONS, check
 from tests.doubles.pve_world import GIB, NODES, Cluster, Machine, RefusedError, Task, resource
-from tests.doubles.vmrest_world import _admits, _Greeted
 
 API = "/api2/json"
 VM = "/nodes/{node}/qemu/{vmid}"
 RIGHTS = ("VM.Audit", "VM.Allocate", "VM.Clone", "VM.Console", "VM.PowerMgmt", "VM.Config.CPU", "VM.Config.Memory",
-          "VM.Config.Disk", "VM.Config.Network", "VM.Config.Options", "VM.Config.Cloudinit", "Datastore.AllocateSpace",
-          "Datastore.Audit", "Sys.Audit", "SDN.Use", "VM.GuestAgent.Unrestricted", "VM.GuestAgent.Audit")  # fmt: skip
+          "VM.Config.Disk", "VM.Config.Network", "VM.Config.Options", "VM.Config.Cloudinit", "VM.Config.HWType",
+          "Datastore.AllocateSpace", "Datastore.Audit", "Sys.Audit", "SDN.Use", "VM.GuestAgent.Unrestricted",
+          "VM.GuestAgent.Audit")  # fmt: skip
 
 Given = dict[str, str]
 Handler = Callable[[Given], Any]
@@ -37,7 +35,7 @@ class Door:
     token: str = ""
     missing: set[str] = field(default_factory=set)
     tickets: dict[str, str] = field(default_factory=dict)
-    screens: dict[str, int] = field(default_factory=dict)
+    consoles: dict[str, Opened] = field(default_factory=dict)
 
     def enter(self, headers: Any, cookies: Any, method: str) -> None:
         """Refuses whom the vendor refuses."""
@@ -65,7 +63,7 @@ def pve(world: Cluster, door: Door) -> Quart:
     app = Quart(__name__)
     served = _Api(world, door)
     table: dict[str, Handler] = served.table()
-    assert table.keys() | {"GET /nodes/{node}/qemu/{vmid}/vncwebsocket"} == OPERATIONS.keys()
+    assert table.keys() | {f"GET {VM}/vncwebsocket"} == OPERATIONS.keys()
 
     async def answer(operation: str, handler: Handler, parts: Given) -> Response:
         if operation != "POST /access/ticket":
@@ -94,8 +92,8 @@ def pve(world: Cluster, door: Door) -> Quart:
         return jsonify({"data": None, "message": f"Method '{request.method} {request.path}' not implemented"}), 501
 
     @app.websocket(API + VM.replace("{", "<").replace("}", ">") + "/vncwebsocket")
-    async def screen(node: str, vmid: str) -> tuple[str, int] | None:
-        return await _screen(world, door, node, vmid)
+    async def console(node: str, vmid: str) -> tuple[str, int] | None:
+        return await upgraded(world, door, f"GET {VM}/vncwebsocket", {"node": node, "vmid": vmid})
 
     return app
 
@@ -127,6 +125,7 @@ class _Api:
             f"PUT {VM}/resize": self.resize,
             f"GET {VM}/status/current": lambda given: current(self.world.find(given["node"], given["vmid"])),
             f"POST {VM}/vncproxy": self.vncproxy,
+            f"POST {VM}/termproxy": self.termproxy,
             f"POST {VM}/agent/ping": lambda given: self.agent(given) and {"result": {}},
             f"GET {VM}/agent/network-get-interfaces": self.interfaces,
             f"POST {VM}/agent/set-user-password": self.set_password,
@@ -223,13 +222,25 @@ class _Api:
         return self.world.act(vm, f"qm{word}", self.door.user, acts[word])
 
     def vncproxy(self, given: Given) -> dict[str, Any]:
+        return self.proxy(given, "vncproxy") | {"cert": ""}
+
+    def termproxy(self, given: Given) -> dict[str, Any]:
+        vm = self.world.find(given["node"], given["vmid"])
+        serial = given.get("serial") or (vm.config.get("vga") if vm.config.get("vga", "").startswith("serial") else "")
+        if not serial or serial not in vm.config:
+            raise RefusedError(500, "unable to find a serial interface\n")
+        return self.proxy(given, "termproxy")
+
+    def proxy(self, given: Given, kind: str) -> dict[str, Any]:
+        """What listens on the node for one viewer."""
         vm = self.world.find(given["node"], given["vmid"])
         self.door.need(f"/vms/{vm.vmid}", "VM.Console")
         ticket = f"PVEVNC:{int(time.time()):08X}::{secrets.token_urlsafe(32)}=="
-        port = 5900 + len(self.door.screens) % 100
-        self.door.screens[ticket] = port
-        upid = self.world.act(vm, "vncproxy", self.door.user, lambda: None)
-        return {"user": self.door.user, "ticket": ticket, "port": str(port), "upid": upid, "cert": ""}
+        port = 5900 + len(self.door.consoles) % 100
+        user = self.door.token.partition("=")[0] if self.door.token else self.door.user
+        self.door.consoles[ticket] = Opened(port, kind, user, vm.vmid)
+        upid = self.world.act(vm, kind, self.door.user, lambda: None)
+        return {"user": user, "ticket": ticket, "port": str(port), "upid": upid}
 
     def agent(self, given: Given) -> Machine:
         vm = self.world.find(given["node"], given["vmid"])
@@ -285,48 +296,3 @@ def current(vm: Machine) -> dict[str, Any]:
     seen = {key: value for key, value in resource(vm).items() if key not in names}
     qmp = ("paused" if vm.paused else "running") if vm.status == "running" else "stopped"
     return seen | {"cpus": int(vm.config.get("cores", "1")), "qmpstatus": qmp, "ha": {"managed": 0}}
-
-
-async def _screen(world: Cluster, door: Door, node: str, vmid: str) -> tuple[str, int] | None:
-    """The VM's screen over the websocket, its password the ticket."""
-    try:
-        door.enter(websocket.headers, websocket.cookies, "GET")
-        given = dict(websocket.args)
-        check(f"GET {VM}/vncwebsocket", given | {"node": node, "vmid": vmid})
-        vm, ticket = world.find(node, vmid), given["vncticket"]
-    except RefusedError as error:
-        return "", error.status
-    if str(door.screens.pop(ticket, "")) != given["port"]:
-        return "permission denied - invalid PVEVNC ticket", 401
-    await websocket.accept(subprotocol="binary")
-    if vm.status != "running":
-        await websocket.close(1000)
-        return None
-    inner, outer = socket.socketpair()
-    reader, writer = await asyncio.open_connection(sock=inner)
-    near_reader, near_writer = await asyncio.open_connection(sock=outer)
-
-    async def serve() -> None:
-        with suppress(OSError, asyncio.IncompleteReadError):
-            if await _admits(reader, writer, ticket):
-                await _Greeted(vm.name, vm.seconds).serve(reader, writer)
-
-    async def send() -> None:
-        while data := await near_reader.read(65536):
-            await websocket.send(data)
-
-    async def receive() -> None:
-        while True:
-            near_writer.write(bytes(await websocket.receive()))  # type: ignore[arg-type]
-            await near_writer.drain()
-
-    tasks = {asyncio.ensure_future(work()) for work in (serve, send, receive)}
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-        for one in (writer, near_writer):
-            one.transport.abort()
-    return None

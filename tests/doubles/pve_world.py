@@ -42,6 +42,7 @@ class Machine:
     agent: bool = True
     deaf: bool = False
     passwords: dict[str, str] = field(default_factory=dict)
+    terminal: asyncio.Lock = field(default_factory=asyncio.Lock, compare=False)
 
     @property
     def name(self) -> str:

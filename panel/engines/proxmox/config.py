@@ -134,6 +134,11 @@ def has_seed(config: Config) -> bool:
     return any("cloudinit" in str(config[drive]) for drive in filter(_DRIVE.fullmatch, config))
 
 
+def serial_of(config: Config) -> str:
+    """The first serial port that a terminal can be opened on; empty when there is none."""
+    return next((key for key in sorted(config) if key.startswith("serial") and str(config[key]) == "socket"), "")
+
+
 def nets(config: Config) -> list[str]:
     """``net0`` and so on, in order."""
     return sorted(filter(_NET.fullmatch, config), key=lambda key: int(key[3:]))

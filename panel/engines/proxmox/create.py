@@ -154,6 +154,8 @@ class Maker:
                 _("The template has no cloud-init drive, so the guest was told neither its password nor its addresses. Add "
                   "one to the template (Hardware, Add, CloudInit Drive).")
             )  # fmt: skip
+        if not any(key.startswith("serial") for key in config):
+            form["serial0"] = "socket"  # of the text console
         await self._client.put(path, form)
         drive = boot_disk(config)
         if drive:

@@ -12,7 +12,7 @@ from panel.engines.base import Engine
 from panel.engines.capabilities import Capabilities
 from panel.engines.common.checks import check_sizes
 from panel.engines.common.power import GOAL, refuse
-from panel.engines.consoletypes import ConsoleTarget, StreamTarget
+from panel.engines.consoletypes import ConsoleTarget, StreamTarget, TextTarget
 from panel.engines.proxmox.client import Client
 from panel.engines.proxmox.config import Mark, boot_disk, check_title, cores_of, gib, memory_of, with_mark
 from panel.engines.proxmox.console import Screens
@@ -20,6 +20,7 @@ from panel.engines.proxmox.create import ACT_SECONDS, Maker, Site, remove
 from panel.engines.proxmox.fields import FIELDS, REASONS
 from panel.engines.proxmox.host import load, look
 from panel.engines.proxmox.tasks import Tasks
+from panel.engines.proxmox.text import Terminals
 from panel.engines.proxmox.view import Found, Viewer, is_template, template_gib
 from panel.engines.types import (
     ChangeOutcome,
@@ -58,6 +59,7 @@ class ProxmoxEngine(Engine):
         update=True,
         delete=True,
         console=True,
+        text_console=True,
         password=True,
         scan=True,
         images=True,
@@ -80,13 +82,15 @@ class ProxmoxEngine(Engine):
         self._viewer = Viewer(self._client, self._node, nat)
         self._maker = Maker(self._client, self._viewer, self._tasks, self._site)
         self._screens = Screens(self._client)
+        self._terminals = Terminals(self._client)
 
     async def probe(self) -> HostInfo:
         """See ``look``."""
         return await look(self._client, self._viewer, self._site, self._node)
 
     async def close(self) -> None:
-        """End screens, and disconnect."""
+        """End consoles, and disconnect."""
+        await self._terminals.close()
         await self._screens.close()
         await self._client.close()
 
@@ -196,6 +200,13 @@ class ProxmoxEngine(Engine):
         if await self._viewer.state(one) not in {PowerState.RUNNING, PowerState.SUSPENDED}:
             raise Conflict(_("The VM is not running, so it has no screen. Start it first."))
         return StreamTarget(lambda: self._screens.open(one))
+
+    async def text_console(self, ref: str) -> TextTarget:
+        """The serial port."""
+        one = await self._viewer.one(ref)
+        if await self._viewer.state(one) not in {PowerState.RUNNING, PowerState.SUSPENDED}:
+            raise Conflict(_("The VM is not running, so nothing answers in its terminal. Start it first."))
+        return self._terminals.target(one)
 
     async def set_password(self, ref: str, user: str, password: str) -> None:
         """Through the guest agent."""

@@ -8,7 +8,6 @@ from panel.i18n import gettext_noop as _
 
 REASONS = {
     "update_live": _("Proxmox changes a running VM's CPUs and memory at its next start."),
-    "text_console": _("The panel does not open Proxmox's text consoles yet. Use the screen."),
     "networks": _("The panel does not manage Proxmox's networks. Use the node's own pages (System, Network)."),
     "iso": _("The panel does not change CD drives on Proxmox yet. Use Proxmox's own pages (Hardware)."),
     "boot_order": _("The panel does not change the boot order on Proxmox yet. Use Proxmox's own pages (Options)."),

@@ -16,7 +16,8 @@ MIB, GIB = 1024**2, 1024**3
 OLDEST = 8
 NEEDED = (
     "VM.Audit", "VM.Allocate", "VM.Clone", "VM.Console", "VM.PowerMgmt", "VM.Config.CPU", "VM.Config.Memory",
-    "VM.Config.Disk", "VM.Config.Network", "VM.Config.Options", "VM.Config.Cloudinit", "Datastore.AllocateSpace",
+    "VM.Config.Disk", "VM.Config.Network", "VM.Config.Options", "VM.Config.Cloudinit", "VM.Config.HWType",
+    "Datastore.AllocateSpace",
 )  # fmt: skip
 
 
