@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,9 +38,10 @@ async def upgraded(world: Cluster, door: Door, operation: str, parts: dict[str, 
     """The websocket: whoever has the ticket of what listens on the port is carried there, once."""
     try:
         door.enter(websocket.headers, websocket.cookies, "GET")
+        kind = parts.pop("kind")
         given = dict(websocket.args) | parts
         check(operation, given)
-        vm, ticket = world.find(parts["node"], parts["vmid"]), given["vncticket"]
+        vm, ticket = world.find(parts["node"], parts["vmid"], kind), given["vncticket"]
     except RefusedError as error:
         return "", error.status
     opened = door.consoles.pop(ticket, None)
@@ -96,13 +97,13 @@ async def _terminal(vm: Machine, login: str, reader: asyncio.StreamReader, write
         if (await reader.readuntil(b"\n"))[:LONGEST_LOGIN] != login.encode() + b"\n":
             return
         writer.write(b"OK")
-        async with vm.terminal:
+        async with vm.terminal if vm.kind == "qemu" else AsyncExitStack():
             inner, outer = socket.socketpair()
             near = await asyncio.open_connection(sock=outer)
             shell = Shell(vm.name, TextSize(), lambda: vm.status == "running")
             tasks = {
                 asyncio.ensure_future(shell.serve(*await asyncio.open_connection(sock=inner))),
-                asyncio.ensure_future(_typed(shell, reader, near[1])),
+                asyncio.ensure_future(_typed(vm, shell, reader, near[1])),
                 asyncio.ensure_future(_shown(near[0], writer)),
             }
             try:
@@ -114,7 +115,7 @@ async def _terminal(vm: Machine, login: str, reader: asyncio.StreamReader, write
                 near[1].transport.abort()
 
 
-async def _typed(shell: Shell, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _typed(vm: Machine, shell: Shell, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """The messages of the vendor's protocol: input, size, ping. Anything else ends the terminal."""
     while True:
         kind = await reader.readexactly(1)
@@ -127,7 +128,9 @@ async def _typed(shell: Shell, reader: asyncio.StreamReader, writer: asyncio.Str
             writer.write(await reader.readexactly(number))
             await writer.drain()
         elif kind == b"1":
-            await shell.resize(TextSize(number, await _number(reader)))
+            size = TextSize(number, await _number(reader))
+            if vm.kind == "lxc":  # a serial port knows none
+                await shell.resize(size)
         else:
             raise ValueError
 

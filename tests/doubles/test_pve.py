@@ -16,6 +16,9 @@ from tests.doubles.pve import API, Door, pve
 from tests.doubles.pve_schemas import CONTRACT, KEPT, NOTES, OPERATIONS, parameters
 from tests.doubles.pve_world import Cluster
 
+CONTAINER = {"vmid": "102", "ostemplate": "local:vztmpl/debian-12.tar.zst", "rootfs": "local-lvm:1", "unprivileged": "1",
+             "hostname": "box", "net0": "name=eth0,bridge=vmbr0,hwaddr=52:54:00:00:00:01,ip=dhcp"}  # fmt: skip
+
 
 class Caller:
     """Calls the double with an API token."""
@@ -109,6 +112,10 @@ async def test_it_answers_in_the_vendors_types(call: Caller, world: Cluster) -> 
     vm.config["serial0"] = "socket"
     path = f"/nodes/pve1/qemu/{vm.vmid}"
     assert await call.done("POST", f"{path}/status/start") == "OK"
+    box = "/nodes/pve1/lxc/102"
+    world.files["local:vztmpl/debian-12.tar.zst"] = 1000
+    assert await call.done("POST", "/nodes/pve1/lxc", CONTAINER) == "OK"
+    assert await call.done("POST", f"{box}/status/start") == "OK"
     upid = next(iter(world.tasks))
     task = f"/nodes/pve1/tasks/{quote(upid, safe='')}"
     calls = [
@@ -125,6 +132,14 @@ async def test_it_answers_in_the_vendors_types(call: Caller, world: Cluster) -> 
         ("POST /nodes/{node}/qemu/{vmid}/vncproxy", f"{path}/vncproxy", {"websocket": "1"}),
         ("POST /nodes/{node}/qemu/{vmid}/termproxy", f"{path}/termproxy", {"serial": "serial0"}),
         ("POST /nodes/{node}/qemu/{vmid}/agent/ping", f"{path}/agent/ping", {}),
+        ("GET /nodes/{node}/lxc", "/nodes/pve1/lxc", {}),
+        ("GET /nodes/{node}/lxc/{vmid}/config", f"{box}/config", {"current": "1"}),
+        ("GET /nodes/{node}/lxc/{vmid}/status/current", f"{box}/status/current", {}),
+        ("GET /nodes/{node}/lxc/{vmid}/interfaces", f"{box}/interfaces", {}),
+        ("POST /nodes/{node}/lxc/{vmid}/vncproxy", f"{box}/vncproxy", {"websocket": "1"}),
+        ("POST /nodes/{node}/lxc/{vmid}/termproxy", f"{box}/termproxy", {}),
+        ("PUT /nodes/{node}/lxc/{vmid}/resize", f"{box}/resize", {"disk": "rootfs", "size": "3G"}),
+        ("GET /nodes/{node}/storage/{storage}/content", "/nodes/pve1/storage/local/content", {}),
         ("GET /nodes/{node}/tasks/{upid}/status", task + "/status", {}),
         ("GET /nodes/{node}/tasks/{upid}/log", task + "/log", {}),
     ]  # fmt: skip
@@ -214,3 +229,22 @@ async def test_an_ended_task_leaves_nothing(call: Caller, world: Cluster) -> Non
     assert (await call("DELETE", f"/nodes/pve1/tasks/{quote(upid, safe='')}"))[0] == 200
     assert await call.ended(upid) == "interrupted by signal"
     assert (world.volumes, list(world.machines)) == (volumes, [template.vmid])
+
+
+async def test_what_it_makes_of_files(call: Caller, world: Cluster) -> None:
+    assert (await call("POST", "/nodes/pve1/lxc", CONTAINER))[0] == 500, "no such file"
+    world.files |= {"local:vztmpl/debian-12.tar.zst": 1000, "local:import/cloud.qcow2": 1000}
+    assert (await call("POST", "/nodes/pve1/lxc", CONTAINER | {"rootfs": "local:1"}))[0] == 500, "no directories there"
+    assert (await call("POST", "/nodes/pve1/lxc", CONTAINER | {"sockets": "1"}))[0] == 400
+    assert await call.done("POST", "/nodes/pve1/lxc", CONTAINER) == "OK"
+    assert "already exists" in (await call("POST", "/nodes/pve1/lxc", CONTAINER))[1]["message"]
+    assert (await call("GET", "/nodes/pve1/qemu/102/config"))[0] == 500, "it is no VM"
+    assert (await call("POST", "/nodes/pve1/lxc/102/status/shutdown"))[1]["message"] == "CT 102 not running\n"
+    assert await call.done("POST", "/nodes/pve1/lxc/102/status/start") == "OK"
+    assert "container is running" in (await call("DELETE", "/nodes/pve1/lxc/102"))[1]["message"]
+    vm = {"vmid": "103", "scsi0": "local-lvm:0,import-from=local:import/cloud.qcow2", "ide2": "local-lvm:cloudinit"}
+    wrong = vm | {"scsi0": "local-lvm:0,import-from=local:vztmpl/debian-12.tar.zst"}
+    assert (await call("POST", "/nodes/pve1/qemu", wrong))[0] == 500, "not a disk"
+    assert await call.done("POST", "/nodes/pve1/qemu", vm) == "OK"
+    assert (await call("GET", "/nodes/pve1/qemu/103/config"))[1]["data"]["scsi0"] == "local-lvm:vm-103-disk-0,size=2G"
+    assert {"local-lvm:vm-102-disk-0", "local-lvm:vm-103-disk-0", "local-lvm:vm-103-cloudinit"} == world.volumes

@@ -13,7 +13,7 @@ REASONS = {
     "boot_order": _("The panel does not change the boot order on Proxmox yet. Use Proxmox's own pages (Options)."),
     "screenshot": _("Proxmox's API gives no picture of a VM's screen. Open the console."),
     "events": _("Proxmox's API tells no events: changes show within one round of observation."),
-    "blank": _("The panel makes Proxmox's VMs from templates only: choose an image (os_name)."),
+    "blank": _("The panel makes Proxmox's VMs from images only: choose one (os_name)."),
     "counters": _("Proxmox's API tells no CPU time of a VM; its disk and network traffic is seen."),
     "leftovers": _("The panel does not look for disks without a VM on Proxmox. Use the storage's own page (VM Disks)."),
 }
@@ -45,7 +45,9 @@ FIELDS = (
     HostField(
         "system_path",
         _("Storage for disks"),
-        help=_("The name of a storage for full clones. Empty: where the template's disk is."),
+        help=_(
+            "The name of a storage for full clones, cloud images and containers. Empty: where the template's disk is, or the first that fits."
+        ),
         placeholder="local-lvm",
     ),
     HostField(

@@ -36,14 +36,17 @@ class Terminals:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._open: dict[int, TermText] = {}
+        self._shared: set[TermText] = set()
         self._opening: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def close(self) -> None:
         """End them all. Never raises."""
-        await asyncio.gather(*(text.close() for text in list(self._open.values())))
+        await asyncio.gather(*(text.close() for text in [*self._open.values(), *self._shared]))
 
     def target(self, one: Found) -> TextTarget:
-        """The terminal of a running VM. ``Conflict`` when it has no serial port."""
+        """The terminal of a running VM or container. ``Conflict`` when a VM has no serial port."""
+        if one.container:
+            return TextTarget(lambda size, _take_over: self._container(one, size))
         serial = serial_of(one.config)
         if not serial:
             raise Conflict(
@@ -63,6 +66,13 @@ class Terminals:
             return text
 
         return TextTarget(open_, resizes=False)
+
+    async def _container(self, one: Found, size: TextSize) -> TextStream:
+        """Its console, which many may look at."""
+        text = await self._dial(one, {})
+        self._shared.add(text)
+        await text.resize(size)
+        return text
 
     async def _dial(self, one: Found, form: dict[str, str]) -> TermText:
         proxy = await self._client.post(one.path("/termproxy"), form)
@@ -90,6 +100,7 @@ class Terminals:
         return text
 
     def _forget(self, vmid: int, ended: TermText) -> None:
+        self._shared.discard(ended)
         if self._open.get(vmid) is ended:
             del self._open[vmid]
 

@@ -18,6 +18,7 @@ from panel.engines.proxmox.config import (
     cores_of,
     disks,
     gib,
+    is_container,
     mark_of,
     memory_of,
     nets,
@@ -31,6 +32,7 @@ CONFIG_SECONDS = 300.0
 ADDRESS_SECONDS = 60.0
 GUESTS_AT_ONCE = 3  # questions to agents in flight: one that hangs holds its question for seconds
 GUESTS_PER_ROUND = 30
+KINDS = ("qemu", "lxc")
 UNFINISHED = frozenset({"clone", "create"})
 PAUSED = frozenset({"paused", "suspended", "prelaunch"})
 CRASHED = frozenset({"internal-error", "guest-panicked", "io-error"})
@@ -59,11 +61,24 @@ class Found:
     @property
     def vendors_name(self) -> str:
         """As Proxmox has it."""
-        return str(self.config.get("name") or f"VM-{self.vmid}")
+        return str(
+            self.config.get("hostname" if self.container else "name")
+            or f"{'CT' if self.container else 'VM'}-{self.vmid}"
+        )
+
+    @property
+    def container(self) -> bool:
+        """Whether it is a container (LXC)."""
+        return is_container(self.config)
+
+    @property
+    def kind(self) -> str:
+        """As paths have it: ``qemu`` or ``lxc``."""
+        return str(self.line.get("type") or "qemu")
 
     def path(self, tail: str = "") -> str:
         """Below the API's base."""
-        return vm_path(self.node, self.vmid, tail)
+        return vm_path(self.node, self.vmid, tail, kind=self.kind)
 
 
 class Viewer:
@@ -88,7 +103,7 @@ class Viewer:
 
     async def library(self) -> list[Found]:
         """All VMs and templates. One that goes away meanwhile, or is not finished, is left out."""
-        lines = [line for line in await self.resources("vm") if line.get("type") == "qemu"]
+        lines = [line for line in await self.resources("vm") if line.get("type") in KINDS]
         for vmid in self._configs.keys() - {int(line["vmid"]) for line in lines}:
             self.forget(vmid)
         lines = [line for line in lines if line.get("lock") not in UNFINISHED]
@@ -113,8 +128,8 @@ class Viewer:
     async def observe(self) -> list[VmObservation]:
         """All VMs but templates."""
         library = [one for one in await self.library() if not is_template(one)]
-        nodes = sorted({one.node for one in library})
-        lists = await asyncio.gather(*(self._now(node) for node in nodes))
+        places = sorted({(one.node, one.kind) for one in library})
+        lists = await asyncio.gather(*(self._now(node, kind) for node, kind in places))
         now = {vmid: line for each in lists for vmid, line in each.items()}
         told = await self._addresses(library, now)
         names = names_of(library)
@@ -138,14 +153,16 @@ class Viewer:
         )
         kept = self._configs.get(vmid)
         if kept is None or kept[1] != key or time.monotonic() - kept[0] > CONFIG_SECONDS + vmid % 60:
-            config = await self._client.get(vm_path(node, vmid, "/config"), {"current": "1"})
+            path = vm_path(node, vmid, "/config", kind=str(line["type"]))
+            config = await self._client.get(path, {"current": "1"})
             kept = self._configs[vmid] = (time.monotonic(), key, config)
         return Found(vmid, node, line, kept[2], mark_of(kept[2], vmid))
 
-    async def _now(self, node: str) -> dict[int, dict[str, Any]]:
-        """The VMs of a node as they are now: ``/cluster/resources`` is some seconds old. Nothing of a node that is away."""
+    async def _now(self, node: str, kind: str) -> dict[int, dict[str, Any]]:
+        """The VMs or containers of a node as they are now: ``/cluster/resources`` is some seconds old. Nothing of a node that
+        is away."""
         try:
-            found = await self._client.get(f"/nodes/{node}/qemu", {"full": "1"})
+            found = await self._client.get(f"/nodes/{node}/{kind}", {"full": "1"} if kind == "qemu" else None)
         except (EngineFailure, EngineTimeout):
             return {}
         return {int(line["vmid"]): line for line in found or []}
@@ -164,8 +181,11 @@ class Viewer:
         told: Addresses | None = None
         async with self._guests:
             try:
-                answer = await self._client.get(one.path("/agent/network-get-interfaces"))
-                told = addresses((answer or {}).get("result"))
+                if one.container:
+                    told = addresses(await self._client.get(one.path("/interfaces")))
+                else:
+                    answer = await self._client.get(one.path("/agent/network-get-interfaces"))
+                    told = addresses((answer or {}).get("result"))
             except (EngineFailure, Conflict, NotFound, EngineTimeout, HostUnreachable):
                 told = None
         self._told[one.vmid] = (time.monotonic(), told)
@@ -235,12 +255,12 @@ def state_of(line: dict[str, Any]) -> PowerState:
 
 
 def asks(one: Found, line: dict[str, Any]) -> bool:
-    """Whether the guest may have an agent that answers."""
-    return state_of(line) is PowerState.RUNNING and agent_on(one.config)
+    """Whether somebody may tell the guest's addresses: its agent, or of a container the node."""
+    return state_of(line) is PowerState.RUNNING and (one.container or agent_on(one.config))
 
 
 def addresses(result: Any) -> Addresses:
-    """By MAC, as the agent tells them; not those of the link alone."""
+    """By MAC, as the agent or the node tells them; not those of the link alone."""
     told: Addresses = {}
     for one in result if isinstance(result, list) else []:
         found = [str(entry.get("ip-address", "")) for entry in one.get("ip-addresses") or ()]
