@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 from quart import Quart, Response, jsonify, request
 
+from tests.doubles import pve_snapshots
 from tests.doubles.pve_consoles import Opened, upgraded
 from tests.doubles.pve_makers import make_container, make_vm
 from tests.doubles.pve_schemas import OPERATIONS, check
@@ -21,7 +22,7 @@ VM = "/nodes/{node}/qemu/{vmid}"
 CT = "/nodes/{node}/lxc/{vmid}"
 SOCKETS = (f"GET {VM}/vncwebsocket", f"GET {CT}/vncwebsocket")
 RIGHTS = ("VM.Audit", "VM.Allocate", "VM.Clone", "VM.Console", "VM.PowerMgmt", "VM.Config.CPU", "VM.Config.Memory",
-          "VM.Config.Disk", "VM.Config.Network", "VM.Config.Options", "VM.Config.Cloudinit", "VM.Config.HWType",
+          "VM.Config.Disk", "VM.Config.Network", "VM.Config.Options", "VM.Config.Cloudinit", "VM.Config.HWType", "VM.Snapshot",
           "Datastore.AllocateSpace", "Datastore.Audit", "Sys.Audit", "SDN.Use", "VM.GuestAgent.Unrestricted",
           "VM.GuestAgent.Audit")  # fmt: skip
 
@@ -150,6 +151,10 @@ class _Api:
                 f"GET {path}/status/current": lambda given: current(self.find(given)),
                 f"POST {path}/vncproxy": self.vncproxy,
                 f"POST {path}/termproxy": self.termproxy,
+                f"GET {path}/snapshot": lambda given: pve_snapshots.listed(self.find(given)),
+                f"POST {path}/snapshot": self.take_snapshot,
+                f"DELETE {path}/snapshot/{{snapname}}": self.remove_snapshot,
+                f"POST {path}/snapshot/{{snapname}}/rollback": self.roll_back,
             }
             for word in ("start", "stop", "shutdown", *(("suspend", "resume", "reset") if kind == "qemu" else ())):
                 found[f"POST {path}/status/{word}"] = lambda given, word=word: self.power(given, word)
@@ -229,6 +234,21 @@ class _Api:
         wanted = {key: value for key, value in given.items() if key not in {"node", "vmid", "kind"}}
         make = make_container if given["kind"] == "lxc" else make_vm
         return make(self.world, given["node"], int(given["vmid"]), wanted, self.door.user)
+
+    def take_snapshot(self, given: Given) -> str:
+        vm = self.snapshotted(given)
+        return pve_snapshots.take(self.world, vm, given["snapname"], given.get("description", ""), self.door.user)
+
+    def remove_snapshot(self, given: Given) -> str:
+        return pve_snapshots.remove(self.world, self.snapshotted(given), given["snapname"], self.door.user)
+
+    def roll_back(self, given: Given) -> str:
+        vm, start = self.snapshotted(given), given.get("start") == "1"
+        return pve_snapshots.roll_back(self.world, vm, given["snapname"], self.door.user, start=start)
+
+    def snapshotted(self, given: Given) -> Machine:
+        self.door.need(f"/vms/{given['vmid']}", "VM.Snapshot")
+        return self.unlocked(given)
 
     def content(self, given: Given) -> list[dict[str, Any]]:
         self.door.need(f"/storage/{given['storage']}", "Datastore.Audit")

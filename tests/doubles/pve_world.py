@@ -44,6 +44,7 @@ class Machine:
     deaf: bool = False
     passwords: dict[str, str] = field(default_factory=dict)
     kind: str = "qemu"
+    snapshots: dict[str, dict[str, Any]] = field(default_factory=dict)
     terminal: asyncio.Lock = field(default_factory=asyncio.Lock, compare=False)
 
     @property

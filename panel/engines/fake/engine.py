@@ -9,10 +9,13 @@ from typing import ClassVar
 
 from panel.engines.base import Engine
 from panel.engines.capabilities import Capabilities
+from panel.engines.common.checks import check_snapshot
 from panel.engines.consoletypes import ConsoleTarget, TextTarget
+from panel.engines.fake import snapshots
 from panel.engines.fake.behaviour import Behaviour, Manner, number
 from panel.engines.fake.checks import check_change, check_reservation, check_spec
 from panel.engines.fake.consoles import Consoles
+from panel.engines.fake.fields import FIELDS
 from panel.engines.fake.hardware import apply, make_vm, waits, wanted
 from panel.engines.fake.images import ISOS, images_of
 from panel.engines.fake.screen import picture
@@ -34,6 +37,7 @@ from panel.engines.types import (
     PowerAction,
     PowerState,
     Reporter,
+    SnapshotAction,
     VmChange,
     VmEvent,
     VmObservation,
@@ -83,23 +87,9 @@ class FakeEngine(Engine):
         counters=True,
         host_load=True,
         leftovers=True,
+        snapshots=True,
     )
-    fields: ClassVar[tuple[HostField, ...]] = (
-        HostField("server_addr", _("World"), _("Hosts with the same world see the same VMs."), placeholder="demo"),
-        HostField("vms", _("VMs"), _("How many VMs are there from the start."), default="0"),
-        HostField(
-            "behaviour",
-            _("Behaviour"),
-            _("Empty for a good host; or slow, failing, lying, hung, refusing, garbage."),
-        ),
-        HostField("delay", _("Delay"), _("Seconds that each call takes."), default="0"),
-        HostField("fail_at", _("Fails at"), _("Where a failing host fails: create:2 is its second step.")),
-        HostField("lies", _("Lies about"), _("What a lying host only pretends: power, update, delete, observe ...")),
-        HostField("only", _("Only"), _("The calls that the behaviour is about; empty is all.")),
-        HostField("shutdown_timeout", _("Shutdown deadline"), _("Seconds that a guest has to stop."), default="1"),
-        HostField("images_path", _("Folder for images"), _("On this machine. Empty: three imaginary ones alone.")),
-        HostField("state_file", _("State file"), _("A file that keeps the world across restarts.")),
-    )
+    fields: ClassVar[tuple[HostField, ...]] = FIELDS
 
     def __init__(self, connection: HostConnection) -> None:
         super().__init__(connection)
@@ -330,6 +320,17 @@ class FakeEngine(Engine):
         if "password" not in self.behaviour.lies:
             vm.passwords[user] = password
             self.world.save()
+
+    async def snapshot(self, ref: str, action: SnapshotAction, name: str, report: Reporter) -> None:
+        """Kept in the world, with what can be changed of the VM."""
+        await self.behaviour.enter("snapshot")
+        report = self.behaviour.reporter("snapshot", report)
+        vm = self._vm(ref)
+        check_snapshot(name)
+        await report.step(_("Working on snapshot {name}."), percent=50, name=name)
+        if "snapshot" not in self.behaviour.lies:
+            snapshots.act(vm, action, name, self.world.clock())
+            self.world.changed(ref, "snapshot")
 
     async def list_images(self) -> list[Image]:
         """The same three on every fake host, and the files of its folder."""

@@ -161,7 +161,13 @@ def refusal(host: str, reason: str, status: int = 500) -> PanelError:
             host=host,
             reason=reason,
         )
-    if "already exists" in reason or "not running" in reason or "is running" in reason or "already running" in reason:
+    if (
+        "already exists" in reason
+        or "already used" in reason
+        or "not running" in reason
+        or "is running" in reason
+        or "already running" in reason
+    ):
         return Conflict(_("Host {host} refuses that now: {reason}"), host=host, reason=reason)
     if "bridge" in reason and "does not exist" in reason:
         return EngineFailure(

@@ -13,6 +13,7 @@ from panel.engines.capabilities import Capabilities
 from panel.engines.common.checks import check_sizes
 from panel.engines.common.power import GOAL, refuse
 from panel.engines.consoletypes import ConsoleTarget, StreamTarget, TextTarget
+from panel.engines.proxmox import snapshots
 from panel.engines.proxmox.client import Client
 from panel.engines.proxmox.config import Mark, boot_disk, check_title, cores_of, gib, memory_of, with_mark
 from panel.engines.proxmox.console import Screens
@@ -36,6 +37,7 @@ from panel.engines.types import (
     PowerAction,
     PowerState,
     Reporter,
+    SnapshotAction,
     VmChange,
     VmObservation,
     VmSpec,
@@ -65,6 +67,7 @@ class ProxmoxEngine(Engine):
         images=True,
         disk_size=True,
         host_load=True,
+        snapshots=True,
         reasons=REASONS,
     )
     fields: ClassVar[tuple[HostField, ...]] = FIELDS
@@ -212,6 +215,15 @@ class ProxmoxEngine(Engine):
         if await self._viewer.state(one) not in {PowerState.RUNNING, PowerState.SUSPENDED}:
             raise Conflict(_("The VM is not running, so nothing answers in its terminal. Start it first."))
         return self._terminals.target(one)
+
+    async def snapshot(self, ref: str, action: SnapshotAction, name: str, report: Reporter) -> None:
+        """See ``snapshots.act``."""
+        one = await self._viewer.one(ref)
+        running = await self._viewer.state(one) is PowerState.RUNNING
+        try:
+            await snapshots.act(self._client, self._tasks, one, action, name, report, running=running)
+        finally:
+            self._viewer.forget(one.vmid)
 
     async def set_password(self, ref: str, user: str, password: str) -> None:
         """Through the guest agent."""

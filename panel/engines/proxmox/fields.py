@@ -45,9 +45,7 @@ FIELDS = (
     HostField(
         "system_path",
         _("Storage for disks"),
-        help=_(
-            "The name of a storage for full clones, cloud images and containers. Empty: where the template's disk is, or the first that fits."
-        ),
+        help=_("The name of a storage, for all but linked clones. Empty: the template's, or the first that fits."),
         placeholder="local-lvm",
     ),
     HostField(

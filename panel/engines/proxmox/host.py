@@ -17,7 +17,7 @@ MIB, GIB = 1024**2, 1024**3
 OLDEST = 8
 NEEDED = (
     "VM.Audit", "VM.Allocate", "VM.Clone", "VM.Console", "VM.PowerMgmt", "VM.Config.CPU", "VM.Config.Memory",
-    "VM.Config.Disk", "VM.Config.Network", "VM.Config.Options", "VM.Config.Cloudinit", "VM.Config.HWType",
+    "VM.Config.Disk", "VM.Config.Network", "VM.Config.Options", "VM.Config.Cloudinit", "VM.Config.HWType", "VM.Snapshot",
     "Datastore.AllocateSpace",
 )  # fmt: skip
 

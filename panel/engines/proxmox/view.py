@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from panel.engines.proxmox.client import Client, vm_path
@@ -24,7 +25,7 @@ from panel.engines.proxmox.config import (
     nets,
     nic,
 )
-from panel.engines.types import PowerState, VmObservation
+from panel.engines.types import PowerState, Snapshot, VmObservation
 from panel.errors import Conflict, EngineFailure, EngineTimeout, HostUnreachable, NotFound
 from panel.i18n import gettext_noop as _
 
@@ -33,6 +34,7 @@ ADDRESS_SECONDS = 60.0
 GUESTS_AT_ONCE = 3  # questions to agents in flight: one that hangs holds its question for seconds
 GUESTS_PER_ROUND = 30
 KINDS = ("qemu", "lxc")
+HERE = "current"  # in a list of snapshots: the VM itself
 UNFINISHED = frozenset({"clone", "create"})
 PAUSED = frozenset({"paused", "suspended", "prelaunch"})
 CRASHED = frozenset({"internal-error", "guest-panicked", "io-error"})
@@ -87,6 +89,7 @@ class Viewer:
     def __init__(self, client: Client, node: str, nat_bridge: str) -> None:
         self._client, self._node, self._nat_bridge = client, node, nat_bridge
         self._configs: dict[int, tuple[float, tuple[Any, ...], Config]] = {}
+        self._snapshots: dict[int, tuple[Snapshot, ...]] = {}
         self._told: dict[int, tuple[float, Addresses | None]] = {}
         self._guests = asyncio.Semaphore(GUESTS_AT_ONCE)
 
@@ -106,6 +109,7 @@ class Viewer:
         lines = [line for line in await self.resources("vm") if line.get("type") in KINDS]
         for vmid in self._configs.keys() - {int(line["vmid"]) for line in lines}:
             self.forget(vmid)
+            self._snapshots.pop(vmid, None)
         lines = [line for line in lines if line.get("lock") not in UNFINISHED]
         seen = await asyncio.gather(*map(self._found, lines), return_exceptions=True)
         found = [one for one in map(unless_gone, seen) if one is not None]
@@ -141,6 +145,7 @@ class Viewer:
     async def inspect(self, ref: str) -> VmObservation:
         """One VM, its guest asked now."""
         one = await self.one(ref)
+        await self._read_snapshots(one.vmid, one.path("/config"))
         line = await self._client.get(one.path("/status/current"))
         told = await self._ask_guest(one) if asks(one, line) else None
         names = names_of([other for other in await self.library() if not is_template(other)])
@@ -156,7 +161,17 @@ class Viewer:
             path = vm_path(node, vmid, "/config", kind=str(line["type"]))
             config = await self._client.get(path, {"current": "1"})
             kept = self._configs[vmid] = (time.monotonic(), key, config)
+            if config.get("parent") or self._snapshots.get(vmid):
+                await self._read_snapshots(vmid, path)
         return Found(vmid, node, line, kept[2], mark_of(kept[2], vmid))
+
+    async def _read_snapshots(self, vmid: int, config: str) -> None:
+        """``config``: the path of its configuration, which says which snapshot it is on, when there is any."""
+        try:
+            found = await self._client.get(f"{config.removesuffix('/config')}/snapshot")
+        except (EngineFailure, Conflict, HostUnreachable, EngineTimeout):
+            return  # what was seen before, or nothing
+        self._snapshots[vmid] = read_snapshots(found)
 
     async def _now(self, node: str, kind: str) -> dict[int, dict[str, Any]]:
         """The VMs or containers of a node as they are now: ``/cluster/resources`` is some seconds old. Nothing of a node that
@@ -216,7 +231,27 @@ class Viewer:
             agent=told is not None if state is PowerState.RUNNING and agent_on(config) else None,
             managed=one.managed,
             disks=drives,
+            snapshots=self._snapshots.get(one.vmid, ()),
         )
+
+
+def read_snapshots(lines: Any) -> tuple[Snapshot, ...]:
+    """Of the vendor's list, the oldest first."""
+    entries = [line for line in lines or () if isinstance(line, dict)]
+    now = next((str(line.get("parent", "")) for line in entries if line.get("name") == HERE), "")
+    found = [
+        Snapshot(
+            name=str(line.get("name", "")),
+            description=str(line.get("description", "")).strip(),
+            taken_at=datetime.fromtimestamp(int(line["snaptime"]), UTC) if line.get("snaptime") else None,
+            parent=str(line.get("parent", "")),
+            memory=bool(int(line.get("vmstate") or 0)),
+            current=line.get("name") == now,
+        )
+        for line in entries
+        if line.get("name") != HERE
+    ]
+    return tuple(sorted(found, key=lambda one: one.taken_at or datetime.min.replace(tzinfo=UTC)))
 
 
 def is_template(one: Found) -> bool:
