@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from panel.engines.common.checks import check_snapshot
 from panel.engines.types import SnapshotAction
-from panel.errors import Conflict, EngineFailure, InvalidInput
+from panel.errors import Conflict, EngineFailure
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 from panel.models import Task, TaskStatus, Vm
@@ -29,13 +30,12 @@ class SnapshotService:
         """Begin it.
 
         Raises:
-            InvalidInput: no name. Conflict: the VM is being made, or another task has it. Unsupported: the engine cannot.
+            InvalidInput: no name that every hypervisor takes. Conflict: the VM is being made, or another task has it. Unsupported: the engine cannot.
         """
         actor.require(Permission.MANAGE)
         capabilities(vm.host.engine).require("snapshots")
         self._pool.of(vm.host)
-        if not name:
-            raise InvalidInput(_("{field} must not be empty."), field="snapshot")
+        check_snapshot(name)
         if vm.creating:
             raise Conflict(_("The VM is being made."))
         params = {"action": action, "name": name}
