@@ -30,7 +30,9 @@ class SnapshotService:
         """Begin it.
 
         Raises:
-            InvalidInput: no name that every hypervisor takes. Conflict: the VM is being made, or another task has it. Unsupported: the engine cannot.
+            InvalidInput: no name that every hypervisor takes (``snapshot``).
+            Conflict: the VM is being made, or another task has it.
+            Unsupported: the engine cannot.
         """
         actor.require(Permission.MANAGE)
         capabilities(vm.host.engine).require("snapshots")
