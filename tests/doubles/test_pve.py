@@ -139,6 +139,9 @@ async def test_it_answers_in_the_vendors_types(call: Caller, world: Cluster) -> 
         ("POST /nodes/{node}/lxc/{vmid}/vncproxy", f"{box}/vncproxy", {"websocket": "1"}),
         ("POST /nodes/{node}/lxc/{vmid}/termproxy", f"{box}/termproxy", {}),
         ("PUT /nodes/{node}/lxc/{vmid}/resize", f"{box}/resize", {"disk": "rootfs", "size": "3G"}),
+        ("POST /nodes/{node}/qemu/{vmid}/snapshot", f"{path}/snapshot", {"snapname": "before"}),
+        ("GET /nodes/{node}/qemu/{vmid}/snapshot", f"{path}/snapshot", {}),
+        ("GET /nodes/{node}/lxc/{vmid}/snapshot", f"{box}/snapshot", {}),
         ("GET /nodes/{node}/storage/{storage}/content", "/nodes/pve1/storage/local/content", {}),
         ("GET /nodes/{node}/tasks/{upid}/status", task + "/status", {}),
         ("GET /nodes/{node}/tasks/{upid}/log", task + "/log", {}),
@@ -248,3 +251,24 @@ async def test_what_it_makes_of_files(call: Caller, world: Cluster) -> None:
     assert await call.done("POST", "/nodes/pve1/qemu", vm) == "OK"
     assert (await call("GET", "/nodes/pve1/qemu/103/config"))[1]["data"]["scsi0"] == "local-lvm:vm-103-disk-0,size=2G"
     assert {"local-lvm:vm-102-disk-0", "local-lvm:vm-103-disk-0", "local-lvm:vm-103-cloudinit"} == world.volumes
+
+
+async def test_its_snapshots(call: Caller, world: Cluster, door: Door) -> None:
+    vm = world.add("vm")
+    path = f"/nodes/pve1/qemu/{vm.vmid}/snapshot"
+    assert await call.done("POST", path, {"snapname": "first"}) == "OK"
+    assert await call.done("POST", path, {"snapname": "second", "description": "why"}) == "OK"
+    assert "already used" in (await call("POST", path, {"snapname": "first"}))[1]["message"]
+    assert "reserved" in (await call("POST", path, {"snapname": "current"}))[1]["message"]
+    assert (await call("POST", path, {"snapname": "x" * 41}))[0] == 400
+    listed = (await call("GET", path))[1]["data"]
+    assert [(one["name"], one.get("parent")) for one in listed] == [
+        ("first", None), ("second", "first"), ("current", "second"),
+    ]  # fmt: skip
+    assert await call.done("DELETE", f"{path}/first") == "OK"
+    assert "does not exist" in (await call("POST", f"{path}/first/rollback"))[1]["message"]
+    vm.status = "running"
+    assert await call.done("POST", f"{path}/second/rollback") == "OK"
+    assert vm.status == "stopped", "nobody asked for a start"
+    door.missing.add("VM.Snapshot")
+    assert (await call("DELETE", f"{path}/second"))[0] == 403
