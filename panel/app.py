@@ -61,6 +61,7 @@ from panel.services.publications import PublicationService
 from panel.services.savedfilters import SavedFilterService
 from panel.services.screens import ScreenService
 from panel.services.sites import SiteService
+from panel.services.snapshots import SnapshotService
 from panel.services.tasks import TaskService
 from panel.services.uploads import UploadService
 from panel.services.vms import VmService
@@ -135,6 +136,7 @@ def build_services(settings: Settings) -> Services:
         hosts=HostService(box, pool, gateways, observer, observations, events, audit, engines),
         vms=VmService(tasks, pool, observer, observations, addresses, gateways, events, audit),
         power=PowerService(tasks, pool, observations),
+        snapshots=SnapshotService(tasks, pool, observations),
         consoles=ConsoleService(access, pool, events, audit),
         guests=GuestService(events),
         images=images,

@@ -34,6 +34,7 @@ PAGES = {
     "network-addresses": "/network/addresses",
     "vm-console": "/hosts/berlin/vms/web-1?tab=console",
     "vm-hardware": "/hosts/berlin/vms/web-1?tab=hardware",
+    "vm-snapshots": "/hosts/berlin/vms/web-1?tab=snapshots",
     "vm-danger": "/hosts/berlin/vms/web-1?tab=danger",
     "vm-tasks": "/hosts/berlin/vms/web-1?tab=tasks",
     "create": "/vms/new",

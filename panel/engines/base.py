@@ -36,6 +36,7 @@ from panel.engines.types import (
     NetworkInfo,
     PowerAction,
     Reporter,
+    SnapshotAction,
     SshEndpoint,
     VmChange,
     VmEvent,
@@ -116,6 +117,17 @@ class Engine(ABC):
     async def set_password(self, ref: str, user: str, password: str) -> None:
         """Set a password inside the running guest. ``Conflict`` when that needs something that is not there."""
         raise Unsupported(_("This engine cannot set a guest's password."))
+
+    async def snapshot(self, ref: str, action: SnapshotAction, name: str, report: Reporter) -> None:
+        """Take a snapshot of the VM, make the VM again what it was then, or remove a snapshot; return when it is so. Whether
+        a snapshot has the memory of a running VM is the hypervisor's affair, and ``observe`` tells it; rolled back to one
+        without, a VM that runs is off afterwards or has started anew.
+
+        Raises:
+            InvalidInput: ``name`` is none that every hypervisor takes (``snapshot``).
+            NotFound: there is none of this name. Conflict: there is one already.
+        """
+        raise Unsupported(_("This engine has no snapshots."))
 
     async def list_images(self) -> list[Image]:
         """What VMs can be made from, by name."""

@@ -33,6 +33,7 @@ class Capabilities:
         counters: the load of each VM is seen (CPU time, disk and network bytes).
         host_load: the load and size of the host are seen; without, ``probe`` tells 0 CPUs and MiB, which means: not known.
         leftovers: files of the panel's that no VM uses are found.
+        snapshots: a VM's snapshots are seen, taken, rolled back to, and removed.
     """
 
     power: frozenset[PowerAction] = frozenset()
@@ -56,6 +57,7 @@ class Capabilities:
     counters: bool = False
     host_load: bool = False
     leftovers: bool = False
+    snapshots: bool = False
     reasons: dict[str, str] = field(default_factory=dict)
 
     def why_not(self, name: str) -> str | None:

@@ -52,6 +52,14 @@ class BootDevice(StrEnum):
     NETWORK = "network"
 
 
+class SnapshotAction(StrEnum):
+    """What can be done about a VM's snapshots: ``ROLLBACK`` makes the VM again what it was then."""
+
+    TAKE = "take"
+    ROLLBACK = "rollback"
+    REMOVE = "remove"
+
+
 class NicMode(StrEnum):
     """How an interface is connected."""
 
@@ -230,6 +238,23 @@ class DiskObservation:
 
 
 @dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A snapshot of a VM: its disks, and its memory when ``memory``, as they were at ``taken_at`` (None: not known).
+
+    Attributes:
+        parent: the name of the one before it; empty for the first.
+        current: what the VM has written since is on top of this one.
+    """
+
+    name: str
+    description: str = ""
+    taken_at: datetime | None = None
+    parent: str = ""
+    memory: bool = False
+    current: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class NicObservation:
     """An interface as the hypervisor has it; addresses as the guest, or else the DHCP server, reports them.
 
@@ -316,6 +341,7 @@ class VmObservation:
         managed: made by the panel (its own mark is on it).
         boot: what it starts from, as it is now; empty when that is not known.
         iso: the name of what is in the CD drive, empty when nothing is; None when there is no drive for it.
+        snapshots: the oldest first.
     """
 
     ref: str
@@ -338,6 +364,7 @@ class VmObservation:
     disks: tuple[DiskObservation, ...] = ()
     boot: tuple[BootDevice, ...] = ()
     iso: str | None = None
+    snapshots: tuple[Snapshot, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from panel.pages import (
     published,
     screens,
     settings,
+    snapshots,
     tasks,
     vms,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "published",
     "screens",
     "settings",
+    "snapshots",
     "tasks",
     "vms",
 ]

@@ -20,6 +20,7 @@ from panel.pages.numbers import latest, overview
 from panel.pages.proxies import domain_rows
 from panel.pages.published import published_of
 from panel.pages.rows import VmRow, host_rows, host_tasks, task_rows, vm_rows_by_id, vm_tasks
+from panel.pages.snapshots import snapshot_list
 from panel.pages.topics import MOST_ROWS, Topics
 from panel.services.tasks import LIVING
 
@@ -31,6 +32,7 @@ SLACK = timedelta(seconds=2)  # between the reading of a page and the time in it
 VMS = "partials/vms/row.html"
 VM = "partials/vms/vm.html"
 HARDWARE = "partials/vms/hardware.html"
+SNAPSHOTS = "partials/vms/snapshots.html"
 NETWORK = "partials/vms/network.html"
 DOMAINS = "partials/vms/domains.html"
 LABELS = "partials/vms/labels.html"
@@ -142,6 +144,8 @@ class Fragments:
                 made += await self._vm_network(row.vm)
             elif self._topics.hardware:
                 made.append(self._partial(HARDWARE, "vm_hardware", row.vm, hardware_facts(row.vm), True))
+            elif self._topics.snapshots:
+                made.append(self._partial(SNAPSHOTS, "vm_snapshots", snapshot_list(row), True))
             elif self._topics.console:
                 made.append(self._partial(SCREEN, "vm_console", row, True))
             else:

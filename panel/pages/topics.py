@@ -26,7 +26,8 @@ class Topics:
         hosts: rows of hosts; tasks: rows of tasks; new_tasks: tasks that begin are put on top of the list.
         pick: the rows of VMs can be selected; columns: what they show; new_vms: VMs that are being made are put on top.
         overview: the dashboard: its numbers, its own rows of hosts, what needs attention, what was done last.
-        network: of the VM's page, the lists of its network are shown; hardware, console: those tabs of it.
+        network: of the VM's page, the lists of its network are shown; hardware, console, snapshots: those tabs
+            of it.
         images: of the host's page, the list of its images is shown.
         since: when the page was rendered, or how far it was told.
     """
@@ -46,6 +47,7 @@ class Topics:
     network: bool = False
     images: bool = False
     hardware: bool = False
+    snapshots: bool = False
     console: bool = False
     since: datetime | None = None
 
@@ -61,7 +63,7 @@ def live_url(
     flags: Iterable[str] = (),
 ) -> str:
     """The address of a page's event stream. ``flags``: ``hosts``, ``tasks``, ``new_tasks``, ``overview``,
-    ``network``, ``hardware``, ``console``, ``images``, ``pick``, ``new_vms``."""
+    ``network``, ``hardware``, ``console``, ``snapshots``, ``images``, ``pick``, ``new_vms``."""
     words = list(flags)
     for name, ids in (("vms", vms), ("hosts", hosts)):
         if rows := list(ids)[:MOST_ROWS]:
@@ -108,6 +110,7 @@ def parse_topics(text: str, since: str = "") -> Topics:
         network="network" in flags,
         images="images" in flags,
         hardware="hardware" in flags,
+        snapshots="snapshots" in flags,
         console="console" in flags,
         since=datetime.fromtimestamp(moment, UTC) if moment else None,
     )

@@ -46,10 +46,11 @@ TABS = {
     "console": _("Console"),
     "hardware": _("Hardware"),
     "network": _("Network"),
+    "snapshots": _("Snapshots"),
     "tasks": _("Tasks"),
     "danger": _("Danger"),
 }
-LIVE_TABS = frozenset({"console", "hardware", "network"})  # whose lists have a topic of their own
+LIVE_TABS = frozenset({"console", "hardware", "network", "snapshots"})  # whose lists have a topic of their own
 
 
 def vm_path(host: str, vm: str) -> str:
@@ -141,14 +142,15 @@ async def vm_page_with(vm: Vm, tab: str, *, status: int = 200, **forms: Form) ->
         tabs=tabs,
         reasons=_reasons(row),
         live_url=live_url(vm=vm.id, flags={tab} & LIVE_TABS),
-        **({"usage": None} | await _of_tab(vm, tab) | forms),
+        **({"usage": None} | await _of_tab(row, tab) | forms),
     )
 
 
-async def _of_tab(vm: Vm, tab: str) -> dict[str, Any]:
+async def _of_tab(row: VmRow, tab: str) -> dict[str, Any]:
     """What a tab shows besides the VM itself, its forms as they are shown first."""
-    from panel.pages import danger, hardware, network  # which post back to this page
+    from panel.pages import danger, hardware, network, snapshots  # which post back to this page
 
+    vm = row.vm
     if tab == "console":
         return {"password": Form(None, {"user": vm.user})}
     if tab == "hardware":
@@ -156,6 +158,8 @@ async def _of_tab(vm: Vm, tab: str) -> dict[str, Any]:
     if tab == "network":
         forms = {"forward": network.forward_form(), "address": network.address_form()}
         return await network.network_context(vm) | forms
+    if tab == "snapshots":
+        return snapshots.snapshots_context(row)
     if tab == "tasks":
         return {"tasks": await vm_tasks(vm.id)}
     if tab == "danger":
@@ -167,20 +171,24 @@ def _tab(key: str) -> dict[str, str]:
     return {} if key == "overview" else {"tab": key}
 
 
+def why_not_now(row: VmRow, name: str) -> str | None:
+    """Why what needs a capability cannot be done with the VM now, in words; None when it can."""
+    vm, reason = row.vm, capabilities(row.vm.host.engine).why_not(name)
+    if reason is not None:
+        return say(reason)
+    if not vm.host.enabled:
+        return say(_("Host {name} is disabled. Enable it first."), name=vm.host.name)
+    if row.busy:
+        return say(_("Busy: {task}."), task=row.busy.title)
+    if name != "delete" and vm.state is PowerState.MISSING:
+        return say(_("The VM is not on its host."))
+    return None
+
+
 def _reasons(row: VmRow) -> dict[str, str | None]:
     """Why a form of the settings cannot be used, by its name; None when it can."""
-    vm, can = row.vm, capabilities(row.vm.host.engine)
-    shared = None
-    if not vm.host.enabled:
-        shared = say(_("Host {name} is disabled. Enable it first."), name=vm.host.name)
-    elif row.busy:
-        shared = say(_("Busy: {task}."), task=row.busy.title)
-    reasons: dict[str, str | None] = {}
-    for name in ("update", "iso", "boot_order", "password", "delete"):
-        reason = can.why_not(name)
-        reasons[name] = say(reason) if reason else shared
-        if reasons[name] is None and name != "delete" and vm.state is PowerState.MISSING:
-            reasons[name] = say(_("The VM is not on its host."))
+    vm = row.vm
+    reasons = {name: why_not_now(row, name) for name in ("update", "iso", "boot_order", "password", "delete")}
     if reasons["password"] is None and vm.state is not PowerState.RUNNING:
         reasons["password"] = say(_("The VM is not running. Start it first."))
     elif reasons["password"] is None and vm.agent is False:

@@ -95,6 +95,7 @@ FIELDS: dict[str, str] = {
     "disk_gib": _("Disk"),
     "iso": _("CD drive"),
     "boot": _("Boot order"),
+    "snapshot": _("Name"),
 }
 LEVELS: dict[str, str] = {"info": _("Information"), "warning": _("Warning"), "error": _("Error")}
 SOURCES: dict[str, str] = {"page": _("Page"), "api": _("API"), "cli": _("Command line"), "panel": _("Panel")}

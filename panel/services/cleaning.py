@@ -10,12 +10,13 @@ from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
-from panel.engines.types import DiskObservation, NicObservation, VmObservation
+from panel.engines.types import DiskObservation, NicObservation, Snapshot, VmObservation
 from panel.services.names import MAC
 
 LARGEST_INT = 2**31 - 1  # of an integer column
 LARGEST_DISK_GIB = 1e9
 MOST_DISKS = 64
+MOST_SNAPSHOTS = 100
 LARGEST_COUNTER = 2**63 - 1
 INTERFACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")  # what the gateway takes for one
 HIDDEN = frozenset({"Cc", "Cf", "Cs", "Cn"})  # control characters, and those that turn the direction of text
@@ -39,6 +40,7 @@ def cleaned(seen: VmObservation) -> VmObservation:
         "net_tx_bytes": _counter(seen.net_tx_bytes),
         "disks": tuple(_disk(disk) for disk in seen.disks[:MOST_DISKS]),
         "iso": one_line(seen.iso, 255) if seen.iso is not None else None,
+        "snapshots": tuple(_snapshot(one) for one in seen.snapshots[:MOST_SNAPSHOTS]),
     }
     wrong = {name: value for name, value in good.items() if value != getattr(seen, name)}
     return replace(seen, **wrong) if wrong else seen
@@ -55,6 +57,11 @@ def _disk(disk: DiskObservation) -> DiskObservation:
     }
     wrong = {name: value for name, value in good.items() if value != getattr(disk, name)}
     return replace(disk, **wrong) if wrong else disk
+
+
+def _snapshot(seen: Snapshot) -> Snapshot:
+    name, parent = one_line(seen.name, 128), one_line(seen.parent, 128)
+    return replace(seen, name=name, parent=parent, description=one_line(seen.description))
 
 
 def one_line(text: str, most: int = 200) -> str:

@@ -30,6 +30,7 @@ from panel.services.publications import PublicationService
 from panel.services.savedfilters import SavedFilterService
 from panel.services.screens import ScreenService
 from panel.services.sites import SiteService
+from panel.services.snapshots import SnapshotService
 from panel.services.tasks import TaskService
 from panel.services.uploads import UploadService
 from panel.services.vms import VmService
@@ -70,3 +71,4 @@ class Services:
     labels: LabelService
     saved_filters: SavedFilterService
     screens: ScreenService
+    snapshots: SnapshotService

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from panel.engines.types import NicObservation, PowerState, VmObservation
+from panel.engines.types import NicObservation, PowerState, Snapshot, VmObservation
 from panel.events import EventBus, VmChanged
 from panel.models import Address, Host, Nic, Vm
 from panel.models.writing import write_changes
@@ -200,7 +200,12 @@ class Observations:
         vm.cpu_count, vm.memory_mib = seen.cpu_count, seen.memory_mib
         if seen.disk_gib is not None:
             vm.disk_gib = round(seen.disk_gib, 2)
-        vm.hardware = {"disks": [asdict(disk) for disk in seen.disks], "boot": list(seen.boot), "iso": seen.iso}
+        vm.hardware = {
+            "disks": [asdict(disk) for disk in seen.disks],
+            "boot": list(seen.boot),
+            "iso": seen.iso,
+            "snapshots": [_snapshot(one) for one in seen.snapshots],
+        }
         vm.agent, vm.memory_used_mib = seen.agent, seen.memory_used_mib
         self._write_rates(vm, seen)
 
@@ -262,6 +267,11 @@ async def _known(host: Host) -> list[Known]:
 def _changed(vm: Known, before: tuple[Any, ...]) -> dict[str, Any]:
     changed = {name: getattr(vm, name) for name, old in zip(NEWS, before, strict=True) if getattr(vm, name) != old}
     return changed | ({"state_since": vm.state_since} if vm.state_since else {})
+
+
+def _snapshot(seen: Snapshot) -> dict[str, Any]:
+    taken = seen.taken_at.isoformat() if seen.taken_at else None
+    return asdict(seen) | {"taken_at": taken}
 
 
 def _nic_values(seen: NicObservation) -> dict[str, Any]:

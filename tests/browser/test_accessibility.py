@@ -25,7 +25,7 @@ PAGES = (
     "/vms",
     "/vms?q=nothing-is-called-this",
     VM,
-    *(f"{VM}?tab={tab}" for tab in ("console", "hardware", "network", "tasks", "danger")),
+    *(f"{VM}?tab={tab}" for tab in ("console", "hardware", "network", "snapshots", "tasks", "danger")),
     "/vms/new",
     "/hosts",
     "/hosts/berlin",

@@ -14,7 +14,17 @@ import pytest
 
 from panel.engines.base import Engine
 from panel.engines.consoletypes import ConsoleTarget, StreamTarget, TcpTarget
-from panel.engines.types import BootDevice, NicMode, NicSpec, PowerAction, PowerState, VmChange, VmObservation, VmSpec
+from panel.engines.types import (
+    BootDevice,
+    NicMode,
+    NicSpec,
+    PowerAction,
+    PowerState,
+    SnapshotAction,
+    VmChange,
+    VmObservation,
+    VmSpec,
+)
 from panel.errors import EngineFailure, NotFound, Unsupported
 
 LONGEST_GAP_SECONDS = 0.5
@@ -167,6 +177,7 @@ CALLS: dict[str, Call] = {
     "screenshot": lambda engine, ref: engine.screenshot(ref, 320),
     "text_console": lambda engine, ref: engine.text_console(ref),
     "password": lambda engine, ref: engine.set_password(ref, "root", SECRET),
+    "snapshots": lambda engine, ref: engine.snapshot(ref, SnapshotAction.TAKE, "before", Recorder()),
     "images": lambda engine, _ref: engine.list_images(),
     "networks": lambda engine, _ref: engine.list_networks(),
     "native_forwards": lambda engine, _ref: engine.native_forwards(),

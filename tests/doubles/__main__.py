@@ -48,6 +48,8 @@ def proxmox(stack: ExitStack, folder: Path) -> None:
     for name in ("debian-12", "ubuntu-24.04"):
         world.add(name, gib=4, template=True)
     world.add("somebodys-vm", node="pve2")
+    world.files["local:vztmpl/debian-12-standard_12.7-1_amd64.tar.zst"] = 126 * 1024**2
+    world.files["local:import/noble-server-cloudimg-amd64.qcow2"] = 600 * 1024**2
     pem, own = folder / "pve.pem", made("localhost", title="pve")
     pem.write_text(own.key_pem + own.pem)
     door = Door(PVE_USER, PASSWORD, f"{PVE_TOKEN}={PASSWORD}")

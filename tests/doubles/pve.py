@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-import socket
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
-from quart import Quart, Response, jsonify, request, websocket
+from quart import Quart, Response, jsonify, request
 
+from tests.doubles import pve_snapshots
+from tests.doubles.pve_consoles import Opened, upgraded
+from tests.doubles.pve_makers import make_container, make_vm
 from tests.doubles.pve_schemas import OPERATIONS, check
-from tests.doubles.pve_world import GIB, NODES, Cluster, Machine, RefusedError, Task, resource
-from tests.doubles.vmrest_world import _admits, _Greeted
+from tests.doubles.pve_world import GIB, MAC, NODES, Cluster, Machine, RefusedError, Task, resource
 
 API = "/api2/json"
 VM = "/nodes/{node}/qemu/{vmid}"
+CT = "/nodes/{node}/lxc/{vmid}"
+SOCKETS = (f"GET {VM}/vncwebsocket", f"GET {CT}/vncwebsocket")
 RIGHTS = ("VM.Audit", "VM.Allocate", "VM.Clone", "VM.Console", "VM.PowerMgmt", "VM.Config.CPU", "VM.Config.Memory",
-          "VM.Config.Disk", "VM.Config.Network", "VM.Config.Options", "VM.Config.Cloudinit", "Datastore.AllocateSpace",
-          "Datastore.Audit", "Sys.Audit", "SDN.Use", "VM.GuestAgent.Unrestricted", "VM.GuestAgent.Audit")  # fmt: skip
+          "VM.Config.Disk", "VM.Config.Network", "VM.Config.Options", "VM.Config.Cloudinit", "VM.Config.HWType", "VM.Snapshot",
+          "Datastore.AllocateSpace", "Datastore.Audit", "Sys.Audit", "SDN.Use", "VM.GuestAgent.Unrestricted",
+          "VM.GuestAgent.Audit")  # fmt: skip
 
 Given = dict[str, str]
 Handler = Callable[[Given], Any]
@@ -37,7 +39,7 @@ class Door:
     token: str = ""
     missing: set[str] = field(default_factory=set)
     tickets: dict[str, str] = field(default_factory=dict)
-    screens: dict[str, int] = field(default_factory=dict)
+    consoles: dict[str, Opened] = field(default_factory=dict)
 
     def enter(self, headers: Any, cookies: Any, method: str) -> None:
         """Refuses whom the vendor refuses."""
@@ -65,7 +67,7 @@ def pve(world: Cluster, door: Door) -> Quart:
     app = Quart(__name__)
     served = _Api(world, door)
     table: dict[str, Handler] = served.table()
-    assert table.keys() | {"GET /nodes/{node}/qemu/{vmid}/vncwebsocket"} == OPERATIONS.keys()
+    assert table.keys() | set(SOCKETS) == OPERATIONS.keys()
 
     async def answer(operation: str, handler: Handler, parts: Given) -> Response:
         if operation != "POST /access/ticket":
@@ -73,7 +75,7 @@ def pve(world: Cluster, door: Door) -> Quart:
         sent = await request.get_json() if request.is_json else dict(await request.form)
         given = {name: _text(value) for name, value in {**dict(request.args), **(sent or {})}.items()} | parts
         check(operation, given)
-        return jsonify({"data": handler(given)})
+        return jsonify({"data": handler(given | {"kind": kind_of(operation)})})
 
     for operation, handler in table.items():
         method, _blank, path = operation.partition(" ")
@@ -93,15 +95,24 @@ def pve(world: Cluster, door: Door) -> Quart:
     async def unknown(_error: Exception) -> tuple[Response, int]:
         return jsonify({"data": None, "message": f"Method '{request.method} {request.path}' not implemented"}), 501
 
-    @app.websocket(API + VM.replace("{", "<").replace("}", ">") + "/vncwebsocket")
-    async def screen(node: str, vmid: str) -> tuple[str, int] | None:
-        return await _screen(world, door, node, vmid)
+    for operation in SOCKETS:
+        rule = API + operation.partition(" ")[2].replace("{", "<").replace("}", ">")
+
+        async def console(operation: str = operation, **parts: str) -> tuple[str, int] | None:
+            return await upgraded(world, door, operation, parts | {"kind": kind_of(operation)})
+
+        app.add_websocket(rule, operation, console)
 
     return app
 
 
 def _text(value: Any) -> str:
     return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+def kind_of(operation: str) -> str:
+    """``lxc`` for the operations of containers."""
+    return "lxc" if "/lxc" in operation else "qemu"
 
 
 class _Api:
@@ -119,24 +130,44 @@ class _Api:
             "GET /cluster/resources": self.resources,
             "GET /cluster/nextid": lambda given: str(given.get("vmid") or self.world.next_id()),
             "GET /nodes/{node}/status": self.node_status,
-            "GET /nodes/{node}/qemu": lambda given: [current(vm) for vm in self.vms() if vm.node == given["node"]],
-            f"GET {VM}/config": self.config,
-            f"PUT {VM}/config": self.change,
             f"POST {VM}/clone": self.clone,
-            f"DELETE {VM}": self.delete,
-            f"PUT {VM}/resize": self.resize,
-            f"GET {VM}/status/current": lambda given: current(self.world.find(given["node"], given["vmid"])),
-            f"POST {VM}/vncproxy": self.vncproxy,
             f"POST {VM}/agent/ping": lambda given: self.agent(given) and {"result": {}},
-            f"GET {VM}/agent/network-get-interfaces": self.interfaces,
+            f"GET {VM}/agent/network-get-interfaces": lambda given: {"result": self.addresses(self.agent(given))},
             f"POST {VM}/agent/set-user-password": self.set_password,
+            f"GET {CT}/interfaces": self.interfaces,
+            "GET /nodes/{node}/storage/{storage}/content": self.content,
             "DELETE /nodes/{node}/tasks/{upid}": self.end_task,
             "GET /nodes/{node}/tasks/{upid}/log": self.task_log,
             "GET /nodes/{node}/tasks/{upid}/status": self.task_status,
         }
-        for word in ("start", "stop", "shutdown", "suspend", "resume", "reset"):
-            found[f"POST {VM}/status/{word}"] = lambda given, word=word: self.power(given, word)
+        for path, kind in ((VM, "qemu"), (CT, "lxc")):
+            found |= {
+                f"GET /nodes/{{node}}/{kind}": self.of_node,
+                f"POST /nodes/{{node}}/{kind}": self.create,
+                f"GET {path}/config": self.config,
+                f"PUT {path}/config": self.change,
+                f"DELETE {path}": self.delete,
+                f"PUT {path}/resize": self.resize,
+                f"GET {path}/status/current": lambda given: current(self.find(given)),
+                f"POST {path}/vncproxy": self.vncproxy,
+                f"POST {path}/termproxy": self.termproxy,
+                f"GET {path}/snapshot": lambda given: pve_snapshots.listed(self.find(given)),
+                f"POST {path}/snapshot": self.take_snapshot,
+                f"DELETE {path}/snapshot/{{snapname}}": self.remove_snapshot,
+                f"POST {path}/snapshot/{{snapname}}/rollback": self.roll_back,
+            }
+            for word in ("start", "stop", "shutdown", *(("suspend", "resume", "reset") if kind == "qemu" else ())):
+                found[f"POST {path}/status/{word}"] = lambda given, word=word: self.power(given, word)
         return found
+
+    def find(self, given: Given) -> Machine:
+        return self.world.find(given["node"], given["vmid"], given["kind"])
+
+    def unlocked(self, given: Given) -> Machine:
+        return self.world.unlocked(given["node"], given["vmid"], given["kind"])
+
+    def of_node(self, given: Given) -> list[dict[str, Any]]:
+        return [current(vm) for vm in self.vms() if (vm.node, vm.kind) == (given["node"], given["kind"])]
 
     def vms(self) -> list[Machine]:
         return list(self.world.machines.values()) if "VM.Audit" not in self.door.missing else []
@@ -153,6 +184,9 @@ class _Api:
         for node in NODES:
             load = {"cpu": 0.1, "maxcpu": 4, "mem": 4 * GIB, "maxmem": 16 * GIB, "disk": 5 * GIB, "maxdisk": 50 * GIB}
             found.append({"id": f"node/{node}", "type": "node", "node": node, "status": "online", **load})
+            found.append({"id": f"storage/{node}/local", "type": "storage", "storage": "local", "node": node,
+                          "status": "available", "content": "iso,vztmpl,import,snippets", "plugintype": "dir", "shared": 0,
+                          "disk": GIB, "maxdisk": 50 * GIB})  # fmt: skip
             found.append({"id": f"storage/{node}/local-lvm", "type": "storage", "storage": "local-lvm", "node": node,
                           "status": "available", "content": "images,rootdir", "plugintype": "lvmthin", "shared": 0,
                           "disk": 10 * GIB, "maxdisk": 100 * GIB})  # fmt: skip
@@ -175,43 +209,78 @@ class _Api:
 
     def config(self, given: Given) -> dict[str, Any]:
         self.door.need(f"/vms/{given['vmid']}", "VM.Audit")
-        vm = self.world.find(given["node"], given["vmid"])
+        vm = self.find(given)
         shown: dict[str, Any] = vm.config | ({} if given.get("current") == "1" else vm.pending)
-        shown = {key: int(value) if key in {"cores", "template"} else value for key, value in shown.items()}
+        shown = {
+            key: int(value) if key in {"cores", "template", "unprivileged"} else value for key, value in shown.items()
+        }
         return shown | ({"cipassword": "**********"} if "cipassword" in shown else {}) | {"digest": "0" * 40}
 
     def change(self, given: Given) -> None:
-        vm = self.world.unlocked(given["node"], given["vmid"])
+        vm = self.unlocked(given)
         self.door.need(f"/vms/{vm.vmid}", "VM.Config.Options")
-        self.world.change(vm, {key: value for key, value in given.items() if key not in {"node", "vmid"}})
+        self.world.change(vm, {key: value for key, value in given.items() if key not in {"node", "vmid", "kind"}})
 
     def clone(self, given: Given) -> str:
         self.door.need(f"/vms/{given['vmid']}", "VM.Clone")
         self.door.need(f"/vms/{given['newid']}", "VM.Allocate")
-        vm = self.world.unlocked(given["node"], given["vmid"])
+        vm = self.unlocked(given)
         return self.world.clone(vm, int(given["newid"]), given, self.door.user)
+
+    def create(self, given: Given) -> str:
+        """A new VM or container; its disk is made by a task."""
+        self.door.need(f"/vms/{given['vmid']}", "VM.Allocate")
+        self.door.need("/storage", "Datastore.AllocateSpace")
+        wanted = {key: value for key, value in given.items() if key not in {"node", "vmid", "kind"}}
+        make = make_container if given["kind"] == "lxc" else make_vm
+        return make(self.world, given["node"], int(given["vmid"]), wanted, self.door.user)
+
+    def take_snapshot(self, given: Given) -> str:
+        vm = self.snapshotted(given)
+        return pve_snapshots.take(self.world, vm, given["snapname"], given.get("description", ""), self.door.user)
+
+    def remove_snapshot(self, given: Given) -> str:
+        return pve_snapshots.remove(self.world, self.snapshotted(given), given["snapname"], self.door.user)
+
+    def roll_back(self, given: Given) -> str:
+        vm, start = self.snapshotted(given), given.get("start") == "1"
+        return pve_snapshots.roll_back(self.world, vm, given["snapname"], self.door.user, start=start)
+
+    def snapshotted(self, given: Given) -> Machine:
+        self.door.need(f"/vms/{given['vmid']}", "VM.Snapshot")
+        return self.unlocked(given)
+
+    def content(self, given: Given) -> list[dict[str, Any]]:
+        self.door.need(f"/storage/{given['storage']}", "Datastore.Audit")
+        files = [
+            (volume, size) for volume, size in self.world.files.items() if volume.startswith(given["storage"] + ":")
+        ]
+        kinds = {"vztmpl": "tzst", "import": "qcow2", "iso": "iso"}
+        listed = [(volume, size, volume.partition(":")[2].partition("/")[0]) for volume, size in files]
+        return [{"volid": volume, "size": size, "format": kinds[what], "ctime": 1700000000, "content": what}
+                for volume, size, what in listed if given.get("content", what) == what]  # fmt: skip
 
     def delete(self, given: Given) -> str:
         self.door.need(f"/vms/{given['vmid']}", "VM.Allocate")
-        vm = self.world.unlocked(given["node"], given["vmid"])
+        vm = self.unlocked(given)
         if vm.status == "running":
-            raise RefusedError(500, f"VM {vm.vmid} is running - destroy failed\n")
-        return self.world.act(vm, "qmdestroy", self.door.user, lambda: self.world.destroy(vm))
+            raise RefusedError(500, vm.running_sentence())
+        return self.world.act(vm, f"{vm.prefix}destroy", self.door.user, lambda: self.world.destroy(vm))
 
     def resize(self, given: Given) -> str:
-        vm = self.world.unlocked(given["node"], given["vmid"])
+        vm = self.unlocked(given)
         self.door.need(f"/vms/{vm.vmid}", "VM.Config.Disk")
         drive, size = given["disk"], given["size"]
         return self.world.act(vm, "resize", self.door.user, lambda: self.world.resize(vm, drive, size))
 
     def power(self, given: Given, word: str) -> str:
-        vm = self.world.unlocked(given["node"], given["vmid"])
+        vm = self.unlocked(given)
         self.door.need(f"/vms/{vm.vmid}", "VM.PowerMgmt")
         if word not in {"start", "stop"} and vm.status != "running":
-            raise RefusedError(500, f"VM {vm.vmid} not running\n")
+            raise RefusedError(500, f"{vm.called} {vm.vmid} not running\n")
         if word == "shutdown":
             seconds = float(given.get("timeout", "60"))
-            return self.world.begin(vm.node, "qmshutdown", vm.vmid, self.door.user,
+            return self.world.begin(vm.node, f"{vm.prefix}shutdown", vm.vmid, self.door.user,
                                     lambda task: self.world.shutdown(vm, seconds, task))  # fmt: skip
         acts: dict[str, Callable[[], None]] = {
             "start": lambda: self.world.start(vm),
@@ -220,36 +289,59 @@ class _Api:
             "resume": lambda: setattr(vm, "paused", False),
             "reset": lambda: setattr(vm, "since", time.monotonic()),
         }
-        return self.world.act(vm, f"qm{word}", self.door.user, acts[word])
+        return self.world.act(vm, f"{vm.prefix}{word}", self.door.user, acts[word])
 
     def vncproxy(self, given: Given) -> dict[str, Any]:
-        vm = self.world.find(given["node"], given["vmid"])
+        return self.proxy(given, "vncproxy") | {"cert": ""}
+
+    def termproxy(self, given: Given) -> dict[str, Any]:
+        vm = self.find(given)
+        if vm.kind == "lxc":
+            return self.proxy(given, "termproxy")
+        serial = given.get("serial") or (vm.config.get("vga") if vm.config.get("vga", "").startswith("serial") else "")
+        if not serial or serial not in vm.config:
+            raise RefusedError(500, "unable to find a serial interface\n")
+        return self.proxy(given, "termproxy")
+
+    def proxy(self, given: Given, kind: str) -> dict[str, Any]:
+        """What listens on the node for one viewer."""
+        vm = self.find(given)
         self.door.need(f"/vms/{vm.vmid}", "VM.Console")
         ticket = f"PVEVNC:{int(time.time()):08X}::{secrets.token_urlsafe(32)}=="
-        port = 5900 + len(self.door.screens) % 100
-        self.door.screens[ticket] = port
-        upid = self.world.act(vm, "vncproxy", self.door.user, lambda: None)
-        return {"user": self.door.user, "ticket": ticket, "port": str(port), "upid": upid, "cert": ""}
+        port = 5900 + len(self.door.consoles) % 100
+        user = self.door.token.partition("=")[0] if self.door.token else self.door.user
+        self.door.consoles[ticket] = Opened(port, kind, user, vm.vmid)
+        upid = self.world.act(vm, kind, self.door.user, lambda: None)
+        return {"user": user, "ticket": ticket, "port": str(port), "upid": upid}
 
     def agent(self, given: Given) -> Machine:
-        vm = self.world.find(given["node"], given["vmid"])
+        vm = self.find(given)
         self.door.need(f"/vms/{vm.vmid}", "VM.GuestAgent.Unrestricted")
         self.world.answers(vm)
         return vm
 
-    def interfaces(self, given: Given) -> dict[str, Any]:
-        vm = self.agent(given)
+    def interfaces(self, given: Given) -> list[dict[str, Any]] | None:
+        """Of a container, as its node sees them; nothing of one that is off."""
+        vm = self.find(given)
+        self.door.need(f"/vms/{vm.vmid}", "VM.Audit")
+        if vm.status != "running":
+            return None
+        found = self.addresses(vm)
+        return [one | {"hwaddr": one["hardware-address"]} for one in found]
+
+    def addresses(self, vm: Machine) -> list[dict[str, Any]]:
         nets = [vm.config[key] for key in sorted(vm.config) if key.startswith("net")]
-        macs = [net.partition("=")[2].partition(",")[0].lower() for net in nets]
+        macs = [MAC.search(net)[0].lower() for net in nets]  # type: ignore[index]
         found = [{"name": "lo", "hardware-address": "00:00:00:00:00:00",
                   "ip-addresses": [{"ip-address": "127.0.0.1", "ip-address-type": "ipv4", "prefix": 8}]}]  # fmt: skip
         for place, one in enumerate(macs):
-            told = vm.config.get(f"ipconfig{place}", "ip=dhcp").partition("ip=")[2].partition(",")[0]
+            asked = nets[place] if vm.kind == "lxc" else vm.config.get(f"ipconfig{place}", "ip=dhcp")
+            told = dict(part.partition("=")[::2] for part in asked.split(",")).get("ip", "dhcp")
             address = f"10.0.{place}.{sum(one.encode()) % 250 + 2}" if told == "dhcp" else told.partition("/")[0]
             addresses = [{"ip-address": address, "ip-address-type": "ipv4", "prefix": 24},
                          {"ip-address": "fe80::1", "ip-address-type": "ipv6", "prefix": 64}]  # fmt: skip
             found.append({"name": f"eth{place}", "hardware-address": one, "ip-addresses": addresses})
-        return {"result": found}
+        return found
 
     def set_password(self, given: Given) -> dict[str, Any]:
         self.agent(given).passwords[given["username"]] = given["password"]
@@ -283,50 +375,7 @@ def current(vm: Machine) -> dict[str, Any]:
     """A VM as ``status/current`` has it."""
     names = {"id", "type", "node", "maxcpu"}
     seen = {key: value for key, value in resource(vm).items() if key not in names}
+    if vm.kind == "lxc":
+        return seen | {"cpus": int(vm.config.get("cores", "1")), "ha": {"managed": 0}}
     qmp = ("paused" if vm.paused else "running") if vm.status == "running" else "stopped"
     return seen | {"cpus": int(vm.config.get("cores", "1")), "qmpstatus": qmp, "ha": {"managed": 0}}
-
-
-async def _screen(world: Cluster, door: Door, node: str, vmid: str) -> tuple[str, int] | None:
-    """The VM's screen over the websocket, its password the ticket."""
-    try:
-        door.enter(websocket.headers, websocket.cookies, "GET")
-        given = dict(websocket.args)
-        check(f"GET {VM}/vncwebsocket", given | {"node": node, "vmid": vmid})
-        vm, ticket = world.find(node, vmid), given["vncticket"]
-    except RefusedError as error:
-        return "", error.status
-    if str(door.screens.pop(ticket, "")) != given["port"]:
-        return "permission denied - invalid PVEVNC ticket", 401
-    await websocket.accept(subprotocol="binary")
-    if vm.status != "running":
-        await websocket.close(1000)
-        return None
-    inner, outer = socket.socketpair()
-    reader, writer = await asyncio.open_connection(sock=inner)
-    near_reader, near_writer = await asyncio.open_connection(sock=outer)
-
-    async def serve() -> None:
-        with suppress(OSError, asyncio.IncompleteReadError):
-            if await _admits(reader, writer, ticket):
-                await _Greeted(vm.name, vm.seconds).serve(reader, writer)
-
-    async def send() -> None:
-        while data := await near_reader.read(65536):
-            await websocket.send(data)
-
-    async def receive() -> None:
-        while True:
-            near_writer.write(bytes(await websocket.receive()))  # type: ignore[arg-type]
-            await near_writer.drain()
-
-    tasks = {asyncio.ensure_future(work()) for work in (serve, send, receive)}
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-        for one in (writer, near_writer):
-            one.transport.abort()
-    return None

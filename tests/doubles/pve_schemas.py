@@ -1,18 +1,25 @@
-"""What the API takes, by operation: the parameters of the vendor's schema (``test_pve.py`` compares), and who checks them."""
+"""What the API takes, by operation: the parameters of the vendor's schema (``test_pve.py`` compares), and who checks them.
+
+``python -m tests.doubles.pve_schemas METHOD PATH ...`` adds operations, from the vendor's document where that is at hand.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 from tests.doubles.pve_world import RefusedError
 
-OPERATIONS: dict[str, dict[str, dict[str, Any]]] = json.loads(Path(__file__).with_name("pve_schema.json").read_text())
+OURS = Path(__file__).with_name("pve_schema.json")
+CONTRACT = Path(__file__).parents[3] / "shared/contracts/pve-api-schema.json"
+KEPT = {"type", "optional", "enum", "pattern", "minimum", "maximum", "minLength", "maxLength", "format", "requires"}
+OPERATIONS: dict[str, dict[str, dict[str, Any]]] = json.loads(OURS.read_text())
 NOTES = {"description": {"type": "string", "optional": 1, "maxLength": 8192}}
-WITH_NOTES = ("PUT /nodes/{node}/qemu/{vmid}/config", "POST /nodes/{node}/qemu/{vmid}/clone")
-"""The copy of the schema that is at hand has lost everything that is called ``description``, this parameter too."""
+WITH_NOTES = re.compile(r"(PUT .*/config|POST .*/(clone|snapshot|qemu|lxc))")
+"""The vendor's document that is at hand has lost everything that is called ``description``, the parameter of these too."""
 
 FORMATS = {
     "dns-name": r"(?=.{1,255}$)[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*",
@@ -24,7 +31,7 @@ FORMATS = {
 
 def check(operation: str, given: dict[str, str]) -> None:
     """Refuses what the vendor's ``PVE::JSONSchema`` refuses, in its words."""
-    known = OPERATIONS[operation] | (NOTES if operation in WITH_NOTES else {})
+    known = OPERATIONS[operation] | (NOTES if WITH_NOTES.fullmatch(operation) else {})
     errors: dict[str, str] = {}
     for name, value in given.items():
         schema = known.get(name) or known.get(re.sub(r"\d+$", "[n]", name))
@@ -64,3 +71,40 @@ def _wrong(schema: dict[str, Any], value: str) -> str:
     if pattern and not re.fullmatch(pattern, value):
         return "value does not match the regex pattern"
     return ""
+
+
+def parameters(document: dict[str, Any], operation: str) -> dict[str, dict[str, Any]]:
+    """Of an operation in the vendor's document: what we keep of them. Formats that are schemas of their own by name only.
+    ``KEPT`` are words of a parameter, not names of parameters: one that is called like a word of documentation stays."""
+    method, _blank, path = operation.partition(" ")
+    found = document[path][method].get("parameters", {})
+    assert not found.get("additionalProperties")
+    return {
+        name: {
+            key: "property-string" if key == "format" and isinstance(value, dict) else value
+            for key, value in schema.items()
+            if key in KEPT
+        }
+        for name, schema in found.get("properties", {}).items()
+    }
+
+
+def write(operations: dict[str, dict[str, dict[str, Any]]]) -> None:
+    """``pve_schema.json``, a parameter on each line."""
+    blocks = []
+    for operation, known in operations.items():
+        lines = [f"  {json.dumps(name)}: {json.dumps(known[name], sort_keys=True)}" for name in sorted(known)]
+        inner = "{\n" + ",\n".join(lines) + "\n }" if lines else "{}"
+        blocks.append(f" {json.dumps(operation)}: {inner}")
+    OURS.write_text("{\n" + ",\n".join(blocks) + "\n}\n")
+
+
+def main() -> None:
+    """Add what the command line names."""
+    document = json.loads(CONTRACT.read_text())
+    pairs = zip(sys.argv[1::2], sys.argv[2::2], strict=True)
+    write(OPERATIONS | {f"{method} {path}": parameters(document, f"{method} {path}") for method, path in pairs})
+
+
+if __name__ == "__main__":
+    main()

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 GIB = 1024**3
 NODES = ("pve1", "pve2")
+MAC = re.compile(r"(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}")
 DISK = re.compile(r"(?:scsi|virtio|sata|ide)\d+")
 SIZE = re.compile(r"size=(\d+)G")
 FIRST = 100
@@ -42,10 +43,29 @@ class Machine:
     agent: bool = True
     deaf: bool = False
     passwords: dict[str, str] = field(default_factory=dict)
+    kind: str = "qemu"
+    snapshots: dict[str, dict[str, Any]] = field(default_factory=dict)
+    terminal: asyncio.Lock = field(default_factory=asyncio.Lock, compare=False)
 
     @property
     def name(self) -> str:
-        return self.config.get("name", f"VM {self.vmid}")
+        return self.config.get("name" if self.kind == "qemu" else "hostname", f"{self.called} {self.vmid}")
+
+    @property
+    def called(self) -> str:
+        """In the vendor's sentences."""
+        return "VM" if self.kind == "qemu" else "CT"
+
+    @property
+    def prefix(self) -> str:
+        """Of its tasks' kinds."""
+        return "qm" if self.kind == "qemu" else "vz"
+
+    def running_sentence(self) -> str:
+        """Why it is not removed."""
+        if self.kind == "qemu":
+            return f"VM {self.vmid} is running - destroy failed\n"
+        return f"unable to destroy CT {self.vmid} - container is running\n"
 
     @property
     def template(self) -> bool:
@@ -56,12 +76,16 @@ class Machine:
         return {
             drive: value.partition(",")[0]
             for drive, value in self.config.items()
-            if DISK.fullmatch(drive) and "media=cdrom" not in value
+            if (DISK.fullmatch(drive) and "media=cdrom" not in value) or drive == "rootfs"
         }
 
     def volumes(self) -> set[str]:
         """Its disks and its cloud-init drive."""
-        drives = [value.partition(",")[0] for drive, value in self.config.items() if DISK.fullmatch(drive)]
+        drives = [
+            value.partition(",")[0]
+            for drive, value in self.config.items()
+            if DISK.fullmatch(drive) or drive == "rootfs"
+        ]
         return {volume for volume in drives if f"vm-{self.vmid}-" in volume or f"base-{self.vmid}-" in volume}
 
     def seconds(self) -> float | None:
@@ -91,6 +115,8 @@ class Cluster:
     def __init__(self, *, clone_seconds: float = 0.05, act_seconds: float = 0.005, boot_seconds: float = 0.1) -> None:
         self.machines: dict[int, Machine] = {}
         self.volumes: set[str] = set()
+        self.files: dict[str, int] = {}  # of the storage ``local``, with their sizes
+        self.image_gib = 2  # of each cloud image's disk
         self.tasks: dict[str, Task] = {}
         self.clone_seconds, self.act_seconds, self.boot_seconds = clone_seconds, act_seconds, boot_seconds
 
@@ -114,21 +140,22 @@ class Cluster:
         """The lowest that is free."""
         return next(number for number in range(FIRST, 10**9) if number not in self.machines)
 
-    def find(self, node: str, vmid: str) -> Machine:
+    def find(self, node: str, vmid: str, kind: str = "qemu") -> Machine:
         """A VM where it is. A node knows only its own."""
         if node not in NODES:
             raise RefusedError(500, f"hostname lookup '{node}' failed - failed to get address info for: {node}")
         vm = self.machines.get(int(vmid))
-        if vm is None or vm.node != node:
-            raise RefusedError(500, f"Configuration file 'nodes/{node}/qemu-server/{vmid}.conf' does not exist\n")
+        if vm is None or (vm.node, vm.kind) != (node, kind):
+            folder = "qemu-server" if kind == "qemu" else "lxc"
+            raise RefusedError(500, f"Configuration file 'nodes/{node}/{folder}/{vmid}.conf' does not exist\n")
         return vm
 
-    def unlocked(self, node: str, vmid: str) -> Machine:
+    def unlocked(self, node: str, vmid: str, kind: str = "qemu") -> Machine:
         """A VM that may be changed."""
-        vm = self.find(node, vmid)
+        vm = self.find(node, vmid, kind)
         lock = vm.config.get("lock")
         if lock:
-            raise RefusedError(500, f"VM is locked ({lock})\n")
+            raise RefusedError(500, f"{vm.called} is locked ({lock})\n")
         return vm
 
     def begin(self, node: str, kind: str, vmid: int, user: str, work: Callable[[Task], Awaitable[None]]) -> str:
@@ -209,7 +236,7 @@ class Cluster:
         if vm.template:
             raise RefusedError(500, "you can't start a vm if it's a template\n")
         if vm.status == "running":
-            raise RefusedError(500, f"VM {vm.vmid} already running\n")
+            raise RefusedError(500, f"{vm.called} {vm.vmid} already running\n")
         if not vm.volumes() <= self.volumes:
             raise RefusedError(500, "no such logical volume\n")
         vm.config |= vm.pending
@@ -225,7 +252,7 @@ class Cluster:
     def destroy(self, vm: Machine) -> None:
         """With its volumes."""
         if vm.status == "running":
-            raise RefusedError(500, f"VM {vm.vmid} is running - destroy failed\n")
+            raise RefusedError(500, vm.running_sentence())
         self.volumes = {volume for volume in self.volumes if not re.search(rf"\b(vm|base)-{vm.vmid}-", volume)}
         self.machines.pop(vm.vmid, None)
 
@@ -243,7 +270,7 @@ class Cluster:
         for key in filter(None, re.split(r"[,; ]+", wanted.pop("delete", ""))):
             vm.config.pop(key, None)
         for key, value in wanted.items():
-            if vm.status == "running" and key in AT_NEXT_START:
+            if vm.status == "running" and vm.kind == "qemu" and key in AT_NEXT_START:
                 vm.pending[key] = value
             else:
                 vm.config[key] = value
@@ -278,7 +305,7 @@ class Cluster:
 def resource(vm: Machine) -> dict[str, Any]:
     """A VM as ``/cluster/resources`` has it."""
     running = vm.status == "running"
-    seen = {"id": f"qemu/{vm.vmid}", "type": "qemu", "vmid": vm.vmid, "name": vm.name, "node": vm.node, "status": vm.status,
+    seen = {"id": f"{vm.kind}/{vm.vmid}", "type": vm.kind, "vmid": vm.vmid, "name": vm.name, "node": vm.node, "status": vm.status,
             "maxcpu": int(vm.config.get("cores", "1")), "maxmem": int(vm.config.get("memory", "512")) * 1024**2,
             "maxdisk": vm.disk_bytes(), "disk": 0, "template": int(vm.template), "uptime": int(vm.seconds() or 0),
             "cpu": 0.01 if running else 0, "mem": 100 * 1024**2 if running else 0}  # fmt: skip

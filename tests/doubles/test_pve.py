@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -14,11 +13,11 @@ import pytest
 from quart.typing import TestClientProtocol as Client
 
 from tests.doubles.pve import API, Door, pve
-from tests.doubles.pve_schemas import OPERATIONS
+from tests.doubles.pve_schemas import CONTRACT, KEPT, NOTES, OPERATIONS, parameters
 from tests.doubles.pve_world import Cluster
 
-CONTRACT = Path(__file__).parents[3] / "shared/contracts/pve-api-schema.json"
-KEPT = {"type", "optional", "enum", "pattern", "minimum", "maximum", "minLength", "maxLength", "format", "requires"}
+CONTAINER = {"vmid": "102", "ostemplate": "local:vztmpl/debian-12.tar.zst", "rootfs": "local-lvm:1", "unprivileged": "1",
+             "hostname": "box", "net0": "name=eth0,bridge=vmbr0,hwaddr=52:54:00:00:00:01,ip=dhcp"}  # fmt: skip
 
 
 class Caller:
@@ -76,23 +75,17 @@ def contract() -> dict[str, Any]:
 @pytest.mark.parametrize("operation", sorted(OPERATIONS))
 def test_it_takes_what_the_vendor_takes(operation: str) -> None:
     """Parameters, types, bounds, what is required; formats that are schemas of their own by name only."""
-    method, _blank, path = operation.partition(" ")
     document = contract()
-    theirs = OPERATIONS[operation]
     if document:
         assert '"description"' not in json.dumps(document), "the copy has got back what it had lost: drop NOTES"
-        parameters = document[path][method].get("parameters", {})
-        assert not parameters.get("additionalProperties")
-        theirs = parameters.get("properties", {})
-    plain = {
-        name: {
-            key: "property-string" if key == "format" and isinstance(value, dict) else value
-            for key, value in schema.items()
-            if key in KEPT
-        }
-        for name, schema in theirs.items()
-    }
-    assert OPERATIONS[operation] == plain
+        assert OPERATIONS[operation] == parameters(document, operation)
+    assert all(schema.keys() <= KEPT for schema in OPERATIONS[operation].values())
+
+
+def test_a_parameter_called_like_documentation_stays() -> None:
+    described = {"type": "string", "optional": 1, "description": "Notes of the VM", "maxLength": 8192}
+    document = {"/x": {"PUT": {"parameters": {"properties": {"description": described}}}}}
+    assert parameters(document, "PUT /x") == NOTES
 
 
 def translated(schema: Any) -> Any:
@@ -116,8 +109,13 @@ async def test_it_answers_in_the_vendors_types(call: Caller, world: Cluster) -> 
     document = contract()
     world.add("template", template=True)
     vm = world.add("vm")
+    vm.config["serial0"] = "socket"
     path = f"/nodes/pve1/qemu/{vm.vmid}"
     assert await call.done("POST", f"{path}/status/start") == "OK"
+    box = "/nodes/pve1/lxc/102"
+    world.files["local:vztmpl/debian-12.tar.zst"] = 1000
+    assert await call.done("POST", "/nodes/pve1/lxc", CONTAINER) == "OK"
+    assert await call.done("POST", f"{box}/status/start") == "OK"
     upid = next(iter(world.tasks))
     task = f"/nodes/pve1/tasks/{quote(upid, safe='')}"
     calls = [
@@ -132,7 +130,19 @@ async def test_it_answers_in_the_vendors_types(call: Caller, world: Cluster) -> 
         ("PUT /nodes/{node}/qemu/{vmid}/config", f"{path}/config", {"cores": "2"}),
         ("PUT /nodes/{node}/qemu/{vmid}/resize", f"{path}/resize", {"disk": "scsi0", "size": "3G"}),
         ("POST /nodes/{node}/qemu/{vmid}/vncproxy", f"{path}/vncproxy", {"websocket": "1"}),
+        ("POST /nodes/{node}/qemu/{vmid}/termproxy", f"{path}/termproxy", {"serial": "serial0"}),
         ("POST /nodes/{node}/qemu/{vmid}/agent/ping", f"{path}/agent/ping", {}),
+        ("GET /nodes/{node}/lxc", "/nodes/pve1/lxc", {}),
+        ("GET /nodes/{node}/lxc/{vmid}/config", f"{box}/config", {"current": "1"}),
+        ("GET /nodes/{node}/lxc/{vmid}/status/current", f"{box}/status/current", {}),
+        ("GET /nodes/{node}/lxc/{vmid}/interfaces", f"{box}/interfaces", {}),
+        ("POST /nodes/{node}/lxc/{vmid}/vncproxy", f"{box}/vncproxy", {"websocket": "1"}),
+        ("POST /nodes/{node}/lxc/{vmid}/termproxy", f"{box}/termproxy", {}),
+        ("PUT /nodes/{node}/lxc/{vmid}/resize", f"{box}/resize", {"disk": "rootfs", "size": "3G"}),
+        ("POST /nodes/{node}/qemu/{vmid}/snapshot", f"{path}/snapshot", {"snapname": "before"}),
+        ("GET /nodes/{node}/qemu/{vmid}/snapshot", f"{path}/snapshot", {}),
+        ("GET /nodes/{node}/lxc/{vmid}/snapshot", f"{box}/snapshot", {}),
+        ("GET /nodes/{node}/storage/{storage}/content", "/nodes/pve1/storage/local/content", {}),
         ("GET /nodes/{node}/tasks/{upid}/status", task + "/status", {}),
         ("GET /nodes/{node}/tasks/{upid}/log", task + "/log", {}),
     ]  # fmt: skip
@@ -222,3 +232,43 @@ async def test_an_ended_task_leaves_nothing(call: Caller, world: Cluster) -> Non
     assert (await call("DELETE", f"/nodes/pve1/tasks/{quote(upid, safe='')}"))[0] == 200
     assert await call.ended(upid) == "interrupted by signal"
     assert (world.volumes, list(world.machines)) == (volumes, [template.vmid])
+
+
+async def test_what_it_makes_of_files(call: Caller, world: Cluster) -> None:
+    assert (await call("POST", "/nodes/pve1/lxc", CONTAINER))[0] == 500, "no such file"
+    world.files |= {"local:vztmpl/debian-12.tar.zst": 1000, "local:import/cloud.qcow2": 1000}
+    assert (await call("POST", "/nodes/pve1/lxc", CONTAINER | {"rootfs": "local:1"}))[0] == 500, "no directories there"
+    assert (await call("POST", "/nodes/pve1/lxc", CONTAINER | {"sockets": "1"}))[0] == 400
+    assert await call.done("POST", "/nodes/pve1/lxc", CONTAINER) == "OK"
+    assert "already exists" in (await call("POST", "/nodes/pve1/lxc", CONTAINER))[1]["message"]
+    assert (await call("GET", "/nodes/pve1/qemu/102/config"))[0] == 500, "it is no VM"
+    assert (await call("POST", "/nodes/pve1/lxc/102/status/shutdown"))[1]["message"] == "CT 102 not running\n"
+    assert await call.done("POST", "/nodes/pve1/lxc/102/status/start") == "OK"
+    assert "container is running" in (await call("DELETE", "/nodes/pve1/lxc/102"))[1]["message"]
+    vm = {"vmid": "103", "scsi0": "local-lvm:0,import-from=local:import/cloud.qcow2", "ide2": "local-lvm:cloudinit"}
+    wrong = vm | {"scsi0": "local-lvm:0,import-from=local:vztmpl/debian-12.tar.zst"}
+    assert (await call("POST", "/nodes/pve1/qemu", wrong))[0] == 500, "not a disk"
+    assert await call.done("POST", "/nodes/pve1/qemu", vm) == "OK"
+    assert (await call("GET", "/nodes/pve1/qemu/103/config"))[1]["data"]["scsi0"] == "local-lvm:vm-103-disk-0,size=2G"
+    assert {"local-lvm:vm-102-disk-0", "local-lvm:vm-103-disk-0", "local-lvm:vm-103-cloudinit"} == world.volumes
+
+
+async def test_its_snapshots(call: Caller, world: Cluster, door: Door) -> None:
+    vm = world.add("vm")
+    path = f"/nodes/pve1/qemu/{vm.vmid}/snapshot"
+    assert await call.done("POST", path, {"snapname": "first"}) == "OK"
+    assert await call.done("POST", path, {"snapname": "second", "description": "why"}) == "OK"
+    assert "already used" in (await call("POST", path, {"snapname": "first"}))[1]["message"]
+    assert "reserved" in (await call("POST", path, {"snapname": "current"}))[1]["message"]
+    assert (await call("POST", path, {"snapname": "x" * 41}))[0] == 400
+    listed = (await call("GET", path))[1]["data"]
+    assert [(one["name"], one.get("parent")) for one in listed] == [
+        ("first", None), ("second", "first"), ("current", "second"),
+    ]  # fmt: skip
+    assert await call.done("DELETE", f"{path}/first") == "OK"
+    assert "does not exist" in (await call("POST", f"{path}/first/rollback"))[1]["message"]
+    vm.status = "running"
+    assert await call.done("POST", f"{path}/second/rollback") == "OK"
+    assert vm.status == "stopped", "nobody asked for a start"
+    door.missing.add("VM.Snapshot")
+    assert (await call("DELETE", f"{path}/second"))[0] == 403

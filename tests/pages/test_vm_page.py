@@ -35,12 +35,12 @@ def fact(html: str, name: str) -> str:
 
 
 async def test_tabs_are_named_so(browser: Browser, alpha: FakeWorld) -> None:
-    """Six, each an address of its own; what is no tab is the overview."""
+    """Seven, each an address of its own; what is no tab is the overview."""
     await browser.get(ON)
     tabs = re.search(r'<nav class="tabs".*?</nav>', browser.html, re.S)
     assert tabs is not None
     names = re.findall(r">([^<]+)</a>", tabs[0])
-    assert names == ["Overview", "Console", "Hardware", "Network", "Tasks", "Danger"]
+    assert names == ["Overview", "Console", "Hardware", "Network", "Snapshots", "Tasks", "Danger"]
     for name in (*names, "nonsense"):
         await browser.get(f"{ON}?tab={name.lower()}")
         assert browser.status == 200

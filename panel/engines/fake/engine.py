@@ -9,7 +9,9 @@ from typing import ClassVar
 
 from panel.engines.base import Engine
 from panel.engines.capabilities import Capabilities
+from panel.engines.common.checks import check_snapshot
 from panel.engines.consoletypes import ConsoleTarget, TextTarget
+from panel.engines.fake import snapshots
 from panel.engines.fake.behaviour import Behaviour, Manner, number
 from panel.engines.fake.checks import check_change, check_reservation, check_spec
 from panel.engines.fake.consoles import Consoles
@@ -37,6 +39,7 @@ from panel.engines.types import (
     PowerAction,
     PowerState,
     Reporter,
+    SnapshotAction,
     VmChange,
     VmEvent,
     VmObservation,
@@ -87,6 +90,7 @@ class FakeEngine(Engine):
         counters=True,
         host_load=True,
         leftovers=True,
+        snapshots=True,
     )
     fields: ClassVar[tuple[HostField, ...]] = FIELDS
 
@@ -317,6 +321,17 @@ class FakeEngine(Engine):
         if "password" not in self.behaviour.lies:
             vm.passwords[user] = password
             self.world.save()
+
+    async def snapshot(self, ref: str, action: SnapshotAction, name: str, report: Reporter) -> None:
+        """Kept in the world, with what can be changed of the VM."""
+        await self.behaviour.enter("snapshot")
+        report = self.behaviour.reporter("snapshot", report)
+        vm = self._vm(ref)
+        check_snapshot(name)
+        await report.step(_("Working on snapshot {name}."), percent=50, name=name)
+        if "snapshot" not in self.behaviour.lies:
+            snapshots.act(vm, action, name, self.world.clock())
+            self.world.changed(ref, "snapshot")
 
     async def list_images(self) -> list[Image]:
         """The same three on every fake host, and the files of its folder."""

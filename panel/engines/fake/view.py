@@ -16,6 +16,7 @@ from panel.engines.fake.load import (
     memory_used,
     total_bytes,
 )
+from panel.engines.fake.snapshots import view_snapshots
 from panel.engines.fake.world import GIB, SEED_BYTES, FakeDisk, FakeNetwork, FakeNic, FakeVm, FakeWorld
 from panel.engines.types import (
     BootDevice,
@@ -25,6 +26,7 @@ from panel.engines.types import (
     NicMode,
     NicObservation,
     PowerState,
+    Snapshot,
     VmObservation,
 )
 
@@ -50,6 +52,7 @@ def view_vm(vm: FakeVm, now: float, reservations: Mapping[str, list[str]], disks
         disks=_view_disks(vm, disks),
         boot=tuple(BootDevice(word) for word in vm.boot),
         iso=vm.iso,
+        snapshots=view_snapshots(vm),
     )
     if vm.state not in ON:
         return seen
@@ -122,6 +125,7 @@ def view_garbage(
         managed=vm.managed,
         disks=(DiskObservation("<b>\x07" + "d" * 300, BootDevice.DISK, "\n", "/" * 5000, "", float("nan")),),
         iso="\u202e\x00" + "i" * 5000,
+        snapshots=(Snapshot("<i>\x07" + "s" * 300, "\n" * 9 + "d" * 5000, None, "\u202e"),) * 300,
     )
 
 

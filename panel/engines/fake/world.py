@@ -40,6 +40,16 @@ class FakeDisk:
 
 
 @dataclass(slots=True)
+class FakeSnapshot:
+    """What a fake VM was at ``taken_at`` (Unix seconds)."""
+
+    taken_at: float
+    parent: str
+    state: str
+    values: dict[str, Any] = field(repr=False)
+
+
+@dataclass(slots=True)
 class FakeVm:
     """A VM of a fake host.
 
@@ -48,6 +58,7 @@ class FakeVm:
         ignores_shutdown: the guest does not react to a request to shut down.
         passwords: by user, what was set on first boot or through the agent.
         pending: fields of ``VmChange`` that hold from the next start on.
+        snapshots: by name, the oldest first; snapshot: the current one's name.
         ran_seconds: time spent running before ``running_since``, both since the last start.
     """
 
@@ -68,6 +79,8 @@ class FakeVm:
     pending: dict[str, Any] = field(default_factory=dict)
     iso: str | None = ""  # what is in its CD drive; None without a drive
     boot: list[str] = field(default_factory=lambda: [BootDevice.DISK, BootDevice.CDROM])
+    snapshots: dict[str, FakeSnapshot] = field(default_factory=dict)
+    snapshot: str = ""
     ran_seconds: float = 0.0
     running_since: float | None = None
 
@@ -240,6 +253,7 @@ def _vm_from(row: dict[str, object]) -> FakeVm:
     known = {item.name for item in fields(FakeVm)}
     vm = FakeVm(**{name: value for name, value in row.items() if name in known})  # type: ignore[arg-type]
     vm.state = PowerState(vm.state)
+    vm.snapshots = {name: FakeSnapshot(**one) for name, one in vm.snapshots.items()}  # type: ignore[arg-type]
     vm.nics = [FakeNic(**(nic | {"mode": NicMode(nic["mode"])})) for nic in row["nics"]]  # type: ignore[attr-defined]
     return vm
 

@@ -12,7 +12,19 @@ import libvirt
 from panel.engines.base import Engine
 from panel.engines.capabilities import Capabilities
 from panel.engines.consoletypes import ConsoleTarget, TextTarget
-from panel.engines.libvirt import console, hardware, host, power, remove, reservations, screen, storage, text, update
+from panel.engines.libvirt import (
+    console,
+    hardware,
+    host,
+    power,
+    remove,
+    reservations,
+    screen,
+    snapshots,
+    storage,
+    text,
+    update,
+)
 from panel.engines.libvirt.client import Client, Lane
 from panel.engines.libvirt.create import Creation, Site, disk_name, is_name, is_ref, seed_name
 from panel.engines.libvirt.domain import read_domain
@@ -36,6 +48,7 @@ from panel.engines.types import (
     PowerAction,
     PowerState,
     Reporter,
+    SnapshotAction,
     SshEndpoint,
     VmChange,
     VmEvent,
@@ -105,6 +118,7 @@ class LibvirtEngine(Engine):
         host_load=True,
         leftovers=True,
         reasons={"native_forwards": _("libvirt makes no port forwards itself: the panel makes them with nftables.")},
+        snapshots=True,
     )
     fields: ClassVar[tuple[HostField, ...]] = FIELDS
 
@@ -224,6 +238,12 @@ class LibvirtEngine(Engine):
             raise Conflict(
                 "The guest refused the new password of {user}. Check that this user exists there.", user=user
             ) from error
+
+    async def snapshot(self, ref: str, action: SnapshotAction, name: str, report: Reporter) -> None:
+        try:
+            await snapshots.act(self.client, ref, action, name, report)
+        finally:
+            self._looker.forget(ref)
 
     async def list_images(self) -> list[Image]:
         site = self.site

@@ -16,8 +16,17 @@ import libvirt
 from panel.engines.libvirt.client import Client, Lane
 from panel.engines.libvirt.domain import DomainConfig, DomainNic, read_domain
 from panel.engines.libvirt.networks import leases
+from panel.engines.libvirt.snapshots import read_snapshots
 from panel.engines.libvirt.storage import GIB
-from panel.engines.types import BootDevice, DiskObservation, NicMode, NicObservation, PowerState, VmObservation
+from panel.engines.types import (
+    BootDevice,
+    DiskObservation,
+    NicMode,
+    NicObservation,
+    PowerState,
+    Snapshot,
+    VmObservation,
+)
 from panel.errors import PanelError
 
 STATS = (
@@ -62,6 +71,7 @@ class Known:
     state: int
     read_at: float
     sizes: dict[str, float] = field(default_factory=dict)  # GiB of its disks, by target, while it is off
+    snapshots: tuple[Snapshot, ...] = ()
 
 
 @dataclass(slots=True)
@@ -203,7 +213,7 @@ def _all_stats(conn: Any, domains: list[Any] | None) -> list[tuple[Any, Stats]]:
 
 
 def _read(domain: Any, state: int) -> Known:
-    entry = Known(read_domain(domain.XMLDesc(0)), state, time.monotonic())
+    entry = Known(read_domain(domain.XMLDesc(0)), state, time.monotonic(), snapshots=read_snapshots(domain))
     if power_state(state) in _ON:  # the numbers have it
         return entry
     for disk in entry.config.disks:
@@ -272,6 +282,7 @@ def observation(
         disks=_disks(stats, entry) if entry else (),
         boot=config.boot if config else (),
         iso=posixpath.basename(config.iso) if config and config.iso is not None else None,
+        snapshots=entry.snapshots if entry else (),
     )
 
 

@@ -30,6 +30,8 @@ RENEW_SECONDS = 3600.0  # a ticket holds for two hours
 _USER = re.compile(r"[^\s:/@!]+(@[^\s:/@!]+)*@[A-Za-z][A-Za-z0-9._-]+(![A-Za-z][A-Za-z0-9._-]*)?")
 _RIGHT = re.compile(r"Permission check failed \((?P<where>[^,]+), (?P<right>[^)]+)\)")
 
+_GONE = re.compile(r"(qemu-server|lxc)/\d+\.conf' does not exist")
+
 Params = Mapping[str, str]
 
 
@@ -151,7 +153,7 @@ def said(answer: Answer) -> str:
 
 def refusal(host: str, reason: str, status: int = 500) -> PanelError:
     """What Proxmox refuses, or why a task of it failed, in our words."""
-    if "qemu-server/" in reason and "does not exist" in reason:
+    if _GONE.search(reason):
         return NotFound(_("Host {host} has no such VM: {reason}"), host=host, reason=reason)
     if "is locked" in reason or "can't lock file" in reason:
         return Conflict(
@@ -159,7 +161,13 @@ def refusal(host: str, reason: str, status: int = 500) -> PanelError:
             host=host,
             reason=reason,
         )
-    if "already exists" in reason or "not running" in reason or "is running" in reason or "already running" in reason:
+    if (
+        "already exists" in reason
+        or "already used" in reason
+        or "not running" in reason
+        or "is running" in reason
+        or "already running" in reason
+    ):
         return Conflict(_("Host {host} refuses that now: {reason}"), host=host, reason=reason)
     if "bridge" in reason and "does not exist" in reason:
         return EngineFailure(
@@ -208,6 +216,6 @@ def _data(answer: Answer) -> Any:
     return found["data"]
 
 
-def vm_path(node: str, vmid: int, tail: str = "") -> str:
-    """Below the API's base."""
-    return f"/nodes/{quote(node, safe='')}/qemu/{vmid}{tail}"
+def vm_path(node: str, vmid: int, tail: str = "", *, kind: str = "qemu") -> str:
+    """Below the API's base; ``kind`` is ``qemu``, or ``lxc`` for a container."""
+    return f"/nodes/{quote(node, safe='')}/{kind}/{vmid}{tail}"

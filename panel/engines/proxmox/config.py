@@ -19,6 +19,7 @@ from panel.i18n import gettext_noop as _
 
 _MARK = re.compile(r"\n?<!-- openidcs ([A-Za-z0-9+/=]+) -->")
 _DRIVE = re.compile(r"(ide|sata|scsi|virtio)\d+")
+_VOLUME = re.compile(r"rootfs|mp\d+")
 _NET = re.compile(r"net(\d+)")
 _MAC = re.compile(r"(?P<model>[a-z0-9-]+)=(?P<mac>(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2})")
 _UNITS = {"K": 1 / 1024**2, "M": 1 / 1024, "G": 1.0, "T": 1024.0}
@@ -94,10 +95,20 @@ def agent_on(config: Config) -> bool:
     return re.match(r"(enabled=)?1", str(config.get("agent", ""))) is not None
 
 
+def is_container(config: Config) -> bool:
+    """Whether it is LXC's: those have a root file system and no drives."""
+    return "rootfs" in config
+
+
+def _drives(config: Config) -> list[str]:
+    pattern = _VOLUME if is_container(config) else _DRIVE
+    return sorted(filter(pattern.fullmatch, config), key=_order)
+
+
 def disks(config: Config, *, ours: bool) -> tuple[DiskObservation, ...]:
-    """Its drives, the system disk first. Cloud-init's own drive is none of them."""
+    """Its drives, the system disk first. Cloud-init's own drive is none of them. Of a container, its volumes."""
     seen = []
-    for drive in sorted(filter(_DRIVE.fullmatch, config), key=_order):
+    for drive in _drives(config):
         source, *options = str(config[drive]).split(",")
         values = dict(option.partition("=")[::2] for option in options)
         if source.endswith("cloudinit") or "-cloudinit" in source:
@@ -107,7 +118,7 @@ def disks(config: Config, *, ours: bool) -> tuple[DiskObservation, ...]:
             DiskObservation(
                 name=drive,
                 kind=BootDevice.CDROM if cd else BootDevice.DISK,
-                bus=drive.rstrip("0123456789"),
+                bus="" if is_container(config) else drive.rstrip("0123456789"),
                 source="" if source == "none" else source,
                 format=values.get("format", ""),
                 size_gib=gib(values.get("size", "")),
@@ -119,12 +130,11 @@ def disks(config: Config, *, ours: bool) -> tuple[DiskObservation, ...]:
 
 
 def boot_disk(config: Config) -> str:
-    """The drive of the system disk: the first disk that it starts from, else its first; empty when it has none."""
-    drives = [
-        drive
-        for drive in sorted(filter(_DRIVE.fullmatch, config), key=_order)
-        if "media=cdrom" not in str(config[drive])
-    ]
+    """The drive of the system disk: the first disk that it starts from, else its first; empty when it has none. A container's
+    root file system."""
+    if is_container(config):
+        return "rootfs"
+    drives = [drive for drive in _drives(config) if "media=cdrom" not in str(config[drive])]
     order = [*re.split(r"[;,=]", str(config.get("boot", ""))), str(config.get("bootdisk", ""))]
     return next((drive for drive in order if drive in drives), drives[0] if drives else "")
 
@@ -134,23 +144,30 @@ def has_seed(config: Config) -> bool:
     return any("cloudinit" in str(config[drive]) for drive in filter(_DRIVE.fullmatch, config))
 
 
+def serial_of(config: Config) -> str:
+    """The first serial port that a terminal can be opened on; empty when there is none."""
+    return next((key for key in sorted(config) if key.startswith("serial") and str(config[key]) == "socket"), "")
+
+
 def nets(config: Config) -> list[str]:
     """``net0`` and so on, in order."""
     return sorted(filter(_NET.fullmatch, config), key=lambda key: int(key[3:]))
 
 
 def nic(key: str, value: str, nat_bridge: str, told: Addresses) -> NicObservation:
-    """An interface."""
+    """An interface. A container's says its own name, and ``hwaddr`` where a VM's says its card."""
     found = _MAC.search(value)
     mac = found["mac"].lower() if found else ""
-    bridge = dict(option.partition("=")[::2] for option in value.split(",")).get("bridge", "")
+    options = dict(option.partition("=")[::2] for option in value.split(","))
+    bridge = options.get("bridge", "")
+    model = found["model"] if found else ""
     return NicObservation(
-        name=f"eth{key[3:]}",
+        name=options.get("name") or f"eth{key[3:]}",
         mac=mac,
         mode=NicMode.NAT if bridge == nat_bridge else NicMode.BRIDGE if bridge else None,
         network=bridge,
         addresses=told.get(mac, ()),
-        model=found["model"] if found else "",
+        model=options.get("type", "veth") if model == "hwaddr" else model,
     )
 
 
@@ -162,4 +179,4 @@ def gib(size: str) -> float | None:
 
 def _order(drive: str) -> tuple[str, int]:
     bus = drive.rstrip("0123456789")
-    return bus, int(drive[len(bus) :])
+    return bus, int(drive[len(bus) :] or "0")

@@ -1,4 +1,4 @@
-"""The screen: ``vncproxy`` opens it on the node, and we dial its websocket; the browser never sees the node."""
+"""Consoles: the node opens them (``vncproxy``, ``termproxy``) and we dial its websocket; the browser never sees the node."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from panel.errors import EngineFailure, HostUnreachable
 from panel.i18n import gettext_noop as _
 
 OPEN_SECONDS = 10.0
+CLOSE_SECONDS = 1.0
 PIECE = 64 * 1024
 LARGEST = 4 * 1024 * 1024  # message of the node's
 QUEUE = 4  # messages of the node's that may wait for the viewer
@@ -50,32 +51,7 @@ class Screens:
 
     async def _dial(self, one: Found, port: int, ticket: str) -> Streams:
         """The websocket as streams, by way of a pair of sockets whose buffers bound what waits."""
-        base = self._client.base.replace("http", "ws", 1)
-        uri = f"{base}{API}{one.path('/vncwebsocket')}?port={port}&vncticket={quote(ticket, safe='')}"
-        try:
-            upstream = await connect(
-                uri,
-                additional_headers=await self._client.headers(),
-                ssl=self._client.context,
-                subprotocols=[Subprotocol("binary")],
-                compression=None,
-                open_timeout=OPEN_SECONDS,
-                ping_interval=None,
-                close_timeout=2,
-                max_size=LARGEST,
-                max_queue=QUEUE,
-                logger=QUIET,
-                proxy=None,
-            )
-        except WebSocketException as error:
-            raise EngineFailure(
-                _("The node refuses to show the VM's screen ({reason}). Its login needs the right VM.Console."),
-                reason=type(error).__name__,
-            ) from None
-        except (OSError, TimeoutError):
-            raise HostUnreachable(
-                _("The VM's screen on host {host} cannot be reached. Try again."), host=self._client.host
-            ) from None
+        upstream = await dial(self._client, one, port, ticket, largest=LARGEST, waiting=QUEUE)
         ours, theirs = socket.socketpair()
         reader, writer = await asyncio.open_connection(sock=ours)
         near = await asyncio.open_connection(sock=theirs)
@@ -83,6 +59,40 @@ class Screens:
         self._carrying.add(task)
         task.add_done_callback(self._carrying.discard)
         return reader, writer
+
+
+async def dial(client: Client, one: Found, port: int, ticket: str, *, largest: int, waiting: int) -> ClientConnection:
+    """The node's websocket to what listens on ``port`` there. ``largest``: bytes of a message; ``waiting``: messages that may
+    wait to be read.
+
+    Raises:
+        EngineFailure: the node refuses. HostUnreachable: it does not answer.
+    """
+    uri = f"{client.base.replace('http', 'ws', 1)}{API}{one.path('/vncwebsocket')}"
+    try:
+        return await connect(
+            f"{uri}?port={port}&vncticket={quote(ticket, safe='')}",
+            additional_headers=await client.headers(),
+            ssl=client.context,
+            subprotocols=[Subprotocol("binary")],
+            compression=None,
+            open_timeout=OPEN_SECONDS,
+            ping_interval=None,
+            close_timeout=CLOSE_SECONDS,
+            max_size=largest,
+            max_queue=waiting,
+            logger=QUIET,
+            proxy=None,
+        )
+    except WebSocketException as error:
+        raise EngineFailure(
+            _("The node refuses to show the VM's screen ({reason}). Its login needs the right VM.Console."),
+            reason=type(error).__name__,
+        ) from None
+    except (OSError, TimeoutError):
+        raise HostUnreachable(
+            _("The VM's screen on host {host} cannot be reached. Try again."), host=client.host
+        ) from None
 
 
 async def _carry(upstream: ClientConnection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

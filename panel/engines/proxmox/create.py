@@ -1,17 +1,29 @@
-"""Making a VM: a clone of a template, set up through its configuration and cloud-init, started when asked."""
+"""Making a VM: a clone of a template or a copy of a cloud image, set up through its configuration and cloud-init, or a container
+of a system's files; started when asked."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
-from ipaddress import ip_interface
 
 from panel.engines.common.checks import check_name, check_sizes
 from panel.engines.proxmox.client import Client, vm_path
-from panel.engines.proxmox.config import Mark, boot_disk, check_title, dns_name, has_seed, mark_of, nets, with_mark
+from panel.engines.proxmox.config import (
+    Mark,
+    boot_disk,
+    check_title,
+    dns_name,
+    gib,
+    has_seed,
+    mark_of,
+    nets,
+    with_mark,
+)
+from panel.engines.proxmox.settings import SERIAL, cards, container, disk, seed, sized
+from panel.engines.proxmox.sources import CONTAINER, DISK, Source, Sources
 from panel.engines.proxmox.tasks import Tasks, to_the_end
-from panel.engines.proxmox.view import Found, Viewer, is_template, names_of, template_gib
+from panel.engines.proxmox.view import Viewer, is_template, names_of
 from panel.engines.types import NicMode, NicSpec, Reporter, VmSpec
 from panel.errors import Conflict, InvalidInput, NotFound, PanelError
 from panel.i18n import gettext_noop as _
@@ -20,6 +32,7 @@ CLONE_SECONDS = 3600.0
 ACT_SECONDS = 120.0
 TRIES = 5  # of a number that somebody else may take meanwhile, and of removing what is locked
 PAUSE_SECONDS = 0.5
+SHORTEST_PASSWORD = 5  # the API's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +46,16 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A clone on its way: where, its number, and its task."""
+    """A VM on its way: where, its number, its task, and what it is (``qemu`` or ``lxc``)."""
 
     node: str
     vmid: int
     upid: str
+    kind: str
+
+    def path(self, tail: str = "") -> str:
+        """Below the API's base."""
+        return vm_path(self.node, self.vmid, tail, kind=self.kind)
 
 
 class Maker:
@@ -45,6 +63,7 @@ class Maker:
 
     def __init__(self, client: Client, viewer: Viewer, tasks: Tasks, site: Site) -> None:
         self._client, self._viewer, self._tasks, self._site = client, viewer, tasks, site
+        self._sources = Sources(client, viewer)
         self._making: set[str] = set()
         self._numbers = asyncio.Lock()
 
@@ -61,7 +80,7 @@ class Maker:
             raise Conflict(_("A VM called {name} exists already. Choose another name."), name=spec.name)
         self._making.add(spec.name)
         try:
-            await self._make(spec, await self._template(spec), report)
+            await self._make(spec, await self._source(spec), report)
         finally:
             self._making.discard(spec.name)
 
@@ -75,75 +94,82 @@ class Maker:
             )  # fmt: skip
         return bridge
 
-    async def _template(self, spec: VmSpec) -> Found:
+    async def _source(self, spec: VmSpec) -> Source:
         library = await self._viewer.library()
-        vms = [one for one in library if not is_template(one)]
-        if spec.name in names_of(vms).values():
+        if spec.name in names_of([one for one in library if not is_template(one)]).values():
             raise Conflict(_("A VM called {name} exists already. Choose another name."), name=spec.name)
         if spec.image is None:
             raise InvalidInput(
-                _("The panel makes Proxmox's VMs from templates only: choose an image (os_name)."), field="os_name"
+                _("The panel makes Proxmox's VMs from images only: choose one (os_name)."), field="os_name"
             )
-        templates = sorted((one for one in library if is_template(one)), key=lambda one: one.vmid)
-        for one in templates:
-            if one.vendors_name == spec.image:
-                needed = template_gib(one)
-                if needed > spec.disk_gib:
-                    raise InvalidInput(
-                        _("The image {image} needs a disk of at least {size} GiB."),
-                        field="hdd_num", image=spec.image, size=round(needed, 1),
-                    )  # fmt: skip
-                return one
-        known = ", ".join(sorted({one.vendors_name for one in templates})) or "–"
-        raise InvalidInput(_("No image {name}. This host has: {known}."), field="os_name", name=spec.image, known=known)
+        found = await self._sources.all(library)
+        source = found.get(spec.image)
+        if source is None:
+            known = ", ".join(sorted(found)) or "–"
+            raise InvalidInput(
+                _("No image {name}. This host has: {known}."), field="os_name", name=spec.image, known=known
+            )
+        _check_size(spec, source.gib)
+        if source.kind == CONTAINER and spec.password is not None and len(spec.password) < SHORTEST_PASSWORD:
+            raise InvalidInput(
+                _("Proxmox takes passwords of at least {least} characters."), field="os_pass", least=SHORTEST_PASSWORD
+            )
+        return source
 
-    async def _make(self, spec: VmSpec, template: Found, report: Reporter) -> None:
-        await report.step(_("Copying {template}"), percent=5, template=template.vendors_name)
-        beginning = asyncio.ensure_future(self._begin(spec, template))
+    async def _make(self, spec: VmSpec, source: Source, report: Reporter) -> None:
+        await report.step(_("Copying {template}"), percent=5, template=source.name)
+        beginning = asyncio.ensure_future(self._begin(spec, source))
         try:
             begun = await asyncio.shield(beginning)
             await self._tasks.wait(begun.upid, CLONE_SECONDS, report, (5, 60))
-            await self._set_up(spec, begun, report)
+            if source.kind != CONTAINER:
+                await self._set_up(spec, begun, report)
             if spec.start:
                 await report.step(_("Starting"), percent=90)
-                upid = await self._client.post(vm_path(begun.node, begun.vmid, "/status/start"))
-                await self._tasks.wait(upid, ACT_SECONDS)
+                await self._tasks.wait(await self._client.post(begun.path("/status/start")), ACT_SECONDS)
             self._viewer.forget(begun.vmid)
             await report.step(_("Done"), percent=100)
         except BaseException:
             await to_the_end(self._undo(beginning, spec.ref))
             raise
 
-    async def _begin(self, spec: VmSpec, template: Found) -> Begun:
-        """Take the next number and begin to clone. Somebody else may be quicker: then the next."""
-        form = {"name": dns_name(spec.hostname or spec.name)}
-        form |= {"full": "1"} if self._site.full else {"full": "0"}
-        if self._site.full and self._site.storage:
-            form["storage"] = self._site.storage
+    async def _begin(self, spec: VmSpec, source: Source) -> Begun:
+        """Take the next number and begin. Somebody else may be quicker: then the next."""
+        path, number, form = await self._asked(spec, source)
         async with self._numbers:
             for left in reversed(range(TRIES)):
                 vmid = int(await self._client.get("/cluster/nextid"))
                 self._viewer.forget(vmid)
                 notes = with_mark("", Mark(vmid, spec.title, spec.ref, spec.name))
                 try:
-                    upid = await self._client.post(
-                        template.path("/clone"), form | {"newid": str(vmid), "description": notes}
-                    )
+                    upid = await self._client.post(path, form | {number: str(vmid), "description": notes})
                 except Conflict as error:
                     if not left or "already exists" not in str(error):
                         raise
                     continue
-                return Begun(template.node, vmid, str(upid))
+                return Begun(source.node, vmid, str(upid), source.path_kind)
         raise AssertionError("unreachable")
+
+    async def _asked(self, spec: VmSpec, source: Source) -> tuple[str, str, dict[str, str]]:
+        """What makes it: the path, the parameter of its number, and the others."""
+        if source.template is not None:
+            form = {"name": dns_name(spec.hostname or spec.name)} | {"full": "1" if self._site.full else "0"}
+            if self._site.full and self._site.storage:
+                form["storage"] = self._site.storage
+            return source.template.path("/clone"), "newid", form
+        storage = await self._sources.storage(source.node, source.kind, self._site.storage)
+        path = f"/nodes/{source.node}/{source.path_kind}"
+        if source.kind == DISK:
+            return path, "vmid", disk(spec, storage, source.volume) | SERIAL
+        return path, "vmid", container(spec, self._bridge, storage, source.volume)
 
     async def _set_up(self, spec: VmSpec, begun: Begun, report: Reporter) -> None:
         await report.step(_("Setting CPUs, memory and interfaces"), percent=65)
-        path = vm_path(begun.node, begun.vmid, "/config")
+        path = begun.path("/config")
         config = await self._client.get(path, {"current": "1"})
-        form = {"cores": str(spec.cpu_count), "sockets": "1", "memory": str(spec.memory_mib)}
-        for place, nic in enumerate(spec.nics):
-            model = str(config.get(f"net{place}") or config.get("net0") or "virtio=").partition("=")[0]
-            form[f"net{place}"] = f"{model}={nic.mac.upper()},bridge={self._bridge(nic)}"
+        drive = boot_disk(config)
+        _check_size(spec, _drive_gib(str(config.get(drive, ""))))
+        form = sized(spec) | cards(spec, self._bridge, config)
         surplus = [key for key in nets(config) if key not in form]
         if surplus:
             form["delete"] = ",".join(surplus)
@@ -154,12 +180,13 @@ class Maker:
                 _("The template has no cloud-init drive, so the guest was told neither its password nor its addresses. Add "
                   "one to the template (Hardware, Add, CloudInit Drive).")
             )  # fmt: skip
+        if not any(key.startswith("serial") for key in config):
+            form |= SERIAL
         await self._client.put(path, form)
-        drive = boot_disk(config)
         if drive:
             await report.step(_("Growing its disk"), percent=75)
             size = {"disk": drive, "size": f"{spec.disk_gib}G"}
-            upid = await self._client.put(vm_path(begun.node, begun.vmid, "/resize"), size)
+            upid = await self._client.put(begun.path("/resize"), size)
             if upid:
                 await self._tasks.wait(upid, ACT_SECONDS)
 
@@ -169,19 +196,19 @@ class Maker:
             begun = await beginning
             await self._tasks.end(begun.upid)
             self._viewer.forget(begun.vmid)
-            config = await self._client.get(vm_path(begun.node, begun.vmid, "/config"))
+            config = await self._client.get(begun.path("/config"))
             mark = mark_of(config, begun.vmid)
             if mark is not None and mark.ref == ref:
-                await remove(self._client, self._tasks, begun.node, begun.vmid)
+                await remove(self._client, self._tasks, begun.path())
 
 
-async def remove(client: Client, tasks: Tasks, node: str, vmid: int) -> None:
-    """Remove a VM with its disks, running or not. One that is gone is well. What still works on it is waited for: a start that
-    was asked for a moment ago may hold its lock."""
+async def remove(client: Client, tasks: Tasks, path: str) -> None:
+    """Remove the VM at ``path`` with its disks, running or not. One that is gone is well. What still works on it is waited for: a
+    start that was asked for a moment ago may hold its lock."""
     for left in reversed(range(TRIES)):
         with suppress(NotFound):
             try:
-                await _remove(client, tasks, node, vmid)
+                await _remove(client, tasks, path)
             except Conflict:
                 if not left:
                     raise
@@ -190,29 +217,23 @@ async def remove(client: Client, tasks: Tasks, node: str, vmid: int) -> None:
         return
 
 
-async def _remove(client: Client, tasks: Tasks, node: str, vmid: int) -> None:
-    status = await client.get(vm_path(node, vmid, "/status/current"))
+async def _remove(client: Client, tasks: Tasks, path: str) -> None:
+    status = await client.get(f"{path}/status/current")
     if status.get("status") != "stopped":
-        await tasks.wait(await client.post(vm_path(node, vmid, "/status/stop")), ACT_SECONDS)
+        await tasks.wait(await client.post(f"{path}/status/stop"), ACT_SECONDS)
     params = {"purge": "1", "destroy-unreferenced-disks": "1"}
-    await tasks.wait(await client.delete(vm_path(node, vmid), params), ACT_SECONDS * 5)
+    await tasks.wait(await client.delete(path, params), ACT_SECONDS * 5)
 
 
-def seed(spec: VmSpec) -> dict[str, str]:
-    """What cloud-init tells the guest at its first boot."""
-    told: dict[str, str] = {}
-    if spec.password is not None:
-        told |= {"ciuser": spec.user, "cipassword": spec.password}
-    servers: list[str] = []
-    for place, nic in enumerate(spec.nics):
-        parts = {}
-        for text in nic.addresses:
-            parts["ip" if ip_interface(text).version == 4 else "ip6"] = text
-        for text in nic.gateways:
-            parts["gw" if ip_interface(text).version == 4 else "gw6"] = text
-        parts.setdefault("ip", "dhcp")
-        told[f"ipconfig{place}"] = ",".join(f"{key}={value}" for key, value in sorted(parts.items()))
-        servers += [text for text in nic.dns if text not in servers]
-    if servers:
-        told["nameserver"] = " ".join(servers)
-    return told
+def _drive_gib(value: str) -> float:
+    """The size of a drive; 0 when it says none."""
+    options = dict(option.partition("=")[::2] for option in value.split(","))
+    return gib(options.get("size", "")) or 0.0
+
+
+def _check_size(spec: VmSpec, needed: float) -> None:
+    if needed > spec.disk_gib:
+        raise InvalidInput(
+            _("The image {image} needs a disk of at least {size} GiB."),
+            field="hdd_num", image=spec.image, size=round(needed, 1),
+        )  # fmt: skip

@@ -12,15 +12,18 @@ from panel.engines.base import Engine
 from panel.engines.capabilities import Capabilities
 from panel.engines.common.checks import check_sizes
 from panel.engines.common.power import GOAL, refuse
-from panel.engines.consoletypes import ConsoleTarget, StreamTarget
+from panel.engines.consoletypes import ConsoleTarget, StreamTarget, TextTarget
+from panel.engines.proxmox import snapshots
 from panel.engines.proxmox.client import Client
 from panel.engines.proxmox.config import Mark, boot_disk, check_title, cores_of, gib, memory_of, with_mark
 from panel.engines.proxmox.console import Screens
-from panel.engines.proxmox.create import ACT_SECONDS, Maker, Site, remove
+from panel.engines.proxmox.create import ACT_SECONDS, SHORTEST_PASSWORD, Maker, Site, remove
 from panel.engines.proxmox.fields import FIELDS, REASONS
 from panel.engines.proxmox.host import load, look
+from panel.engines.proxmox.sources import Sources
 from panel.engines.proxmox.tasks import Tasks
-from panel.engines.proxmox.view import Found, Viewer, is_template, template_gib
+from panel.engines.proxmox.text import Terminals
+from panel.engines.proxmox.view import Found, Viewer
 from panel.engines.types import (
     ChangeOutcome,
     DeleteOutcome,
@@ -34,6 +37,7 @@ from panel.engines.types import (
     PowerAction,
     PowerState,
     Reporter,
+    SnapshotAction,
     VmChange,
     VmObservation,
     VmSpec,
@@ -44,7 +48,6 @@ from panel.i18n import gettext_noop as _
 GOAL_SECONDS = 30.0
 POLL_SECONDS = 0.2
 SHUTDOWN_SECONDS = 90
-SHORTEST_PASSWORD = 5  # the API's own
 
 
 class ProxmoxEngine(Engine):
@@ -58,11 +61,13 @@ class ProxmoxEngine(Engine):
         update=True,
         delete=True,
         console=True,
+        text_console=True,
         password=True,
         scan=True,
         images=True,
         disk_size=True,
         host_load=True,
+        snapshots=True,
         reasons=REASONS,
     )
     fields: ClassVar[tuple[HostField, ...]] = FIELDS
@@ -78,15 +83,18 @@ class ProxmoxEngine(Engine):
         self._client = Client(connection)
         self._tasks = Tasks(self._client)
         self._viewer = Viewer(self._client, self._node, nat)
+        self._sources = Sources(self._client, self._viewer)
         self._maker = Maker(self._client, self._viewer, self._tasks, self._site)
         self._screens = Screens(self._client)
+        self._terminals = Terminals(self._client)
 
     async def probe(self) -> HostInfo:
         """See ``look``."""
         return await look(self._client, self._viewer, self._site, self._node)
 
     async def close(self) -> None:
-        """End screens, and disconnect."""
+        """End consoles, and disconnect."""
+        await self._terminals.close()
         await self._screens.close()
         await self._client.close()
 
@@ -103,10 +111,9 @@ class ProxmoxEngine(Engine):
         return await self._viewer.inspect(ref)
 
     async def list_images(self) -> list[Image]:
-        """The templates, by their names. Of several of one name, the one with the lowest number."""
-        found = [one for one in await self._viewer.library() if is_template(one)]
-        named = {one.vendors_name: one for one in sorted(found, key=lambda one: -one.vmid)}
-        return [_image(name, one) for name, one in sorted(named.items())]
+        """See ``Sources``, by name."""
+        found = await self._sources.all(await self._viewer.library())
+        return [source.image() for _name, source in sorted(found.items())]
 
     async def create(self, spec: VmSpec, report: Reporter) -> None:
         """See ``Maker``."""
@@ -125,8 +132,8 @@ class ProxmoxEngine(Engine):
             check_disk(one, drive, change.disk_gib)
         form = _changed(one, change)
         waits = [name for name in ("cpu_count", "memory_mib") if getattr(change, name) is not None]
-        if waits and await self._viewer.state(one) is PowerState.STOPPED:
-            waits = []
+        if waits and (one.container or await self._viewer.state(one) is PowerState.STOPPED):
+            waits = []  # the kernel's limits of a container change at once
         same = {"cpu_count": cores_of(one.config), "memory_mib": memory_of(one.config)}
         waits = [name for name in waits if getattr(change, name) != same[name]]
         if form:
@@ -155,20 +162,25 @@ class ProxmoxEngine(Engine):
                 )
             )
         await report.step(_("Removing the VM"), percent=20)
-        await remove(self._client, self._tasks, one.node, one.vmid)
+        await remove(self._client, self._tasks, one.path())
         self._viewer.forget(one.vmid)
         sources = [str(one.config[boot_disk(one.config)]).partition(",")[0]] if boot_disk(one.config) else []
-        return DeleteOutcome(removed=(*sources, f"{one.node}/qemu/{one.vmid}"))
+        return DeleteOutcome(removed=(*sources, f"{one.node}/{one.kind}/{one.vmid}"))
 
     async def power(self, ref: str, action: PowerAction, report: Reporter) -> None:
         """Do it and wait until it is so."""
         one = await self._viewer.one(ref)
         refuse(action, await self._viewer.state(one))
+        if one.container and action in {PowerAction.SUSPEND, PowerAction.RESUME}:
+            raise Unsupported(_("A container cannot be suspended. Stop it, or shut it down."))
         if action is PowerAction.SHUTDOWN:
             await self._shut_down(one, report)
             return
-        upid = await self._client.post(one.path(f"/status/{action.value}"))
-        await self._tasks.wait(upid, ACT_SECONDS, report)
+        words = [action.value]
+        if one.container and action is PowerAction.RESET:
+            words = ["stop", "start"]
+        for word in words:
+            await self._tasks.wait(await self._client.post(one.path(f"/status/{word}")), ACT_SECONDS, report)
         deadline = time.monotonic() + GOAL_SECONDS
         while await self._viewer.state(one) is not GOAL[action]:
             if time.monotonic() > deadline:
@@ -197,9 +209,29 @@ class ProxmoxEngine(Engine):
             raise Conflict(_("The VM is not running, so it has no screen. Start it first."))
         return StreamTarget(lambda: self._screens.open(one))
 
+    async def text_console(self, ref: str) -> TextTarget:
+        """The serial port."""
+        one = await self._viewer.one(ref)
+        if await self._viewer.state(one) not in {PowerState.RUNNING, PowerState.SUSPENDED}:
+            raise Conflict(_("The VM is not running, so nothing answers in its terminal. Start it first."))
+        return self._terminals.target(one)
+
+    async def snapshot(self, ref: str, action: SnapshotAction, name: str, report: Reporter) -> None:
+        """See ``snapshots.act``."""
+        one = await self._viewer.one(ref)
+        running = await self._viewer.state(one) is PowerState.RUNNING
+        try:
+            await snapshots.act(self._client, self._tasks, one, action, name, report, running=running)
+        finally:
+            self._viewer.forget(one.vmid)
+
     async def set_password(self, ref: str, user: str, password: str) -> None:
         """Through the guest agent."""
         one = await self._viewer.one(ref)
+        if one.container:
+            raise Unsupported(
+                _("Proxmox sets a container's password only when it is made. Use passwd in its text console.")
+            )
         if await self._viewer.state(one) is not PowerState.RUNNING:
             raise Conflict(_("The VM is not running. Start it first."))
         if len(password) < SHORTEST_PASSWORD:
@@ -218,17 +250,11 @@ class ProxmoxEngine(Engine):
             ) from None
 
 
-def _image(name: str, one: Found) -> Image:
-    size = template_gib(one)
-    user = str(one.config.get("ciuser") or "root")
-    return Image(name, str(one.vmid), name, "template", round(size * 1024**3), size, default_user=user)
-
-
 def _changed(one: Found, change: VmChange) -> dict[str, str]:
     """The configuration's part of a change."""
     form: dict[str, str] = {}
     if change.cpu_count is not None:
-        form |= {"cores": str(change.cpu_count), "sockets": "1"}
+        form |= {"cores": str(change.cpu_count)} | ({} if one.container else {"sockets": "1"})
     if change.memory_mib is not None:
         form["memory"] = str(change.memory_mib)
     if change.title is not None:

@@ -8,14 +8,13 @@ from panel.i18n import gettext_noop as _
 
 REASONS = {
     "update_live": _("Proxmox changes a running VM's CPUs and memory at its next start."),
-    "text_console": _("The panel does not open Proxmox's text consoles yet. Use the screen."),
     "native_forwards": _("Proxmox makes no port forwards itself."),
     "networks": _("The panel does not manage Proxmox's networks. Use the node's own pages (System, Network)."),
     "iso": _("The panel does not change CD drives on Proxmox yet. Use Proxmox's own pages (Hardware)."),
     "boot_order": _("The panel does not change the boot order on Proxmox yet. Use Proxmox's own pages (Options)."),
     "screenshot": _("Proxmox's API gives no picture of a VM's screen. Open the console."),
     "events": _("Proxmox's API tells no events: changes show within one round of observation."),
-    "blank": _("The panel makes Proxmox's VMs from templates only: choose an image (os_name)."),
+    "blank": _("The panel makes Proxmox's VMs from images only: choose one (os_name)."),
     "counters": _("Proxmox's API tells no CPU time of a VM; its disk and network traffic is seen."),
     "leftovers": _("The panel does not look for disks without a VM on Proxmox. Use the storage's own page (VM Disks)."),
 }
@@ -47,7 +46,7 @@ FIELDS = (
     HostField(
         "system_path",
         _("Storage for disks"),
-        help=_("The name of a storage for full clones. Empty: where the template's disk is."),
+        help=_("The name of a storage, for all but linked clones. Empty: the template's, or the first that fits."),
         placeholder="local-lvm",
     ),
     HostField(

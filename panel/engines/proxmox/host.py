@@ -6,6 +6,7 @@ from typing import Any
 
 from panel.engines.proxmox.client import Client
 from panel.engines.proxmox.create import Site
+from panel.engines.proxmox.sources import CONTENTS, contents
 from panel.engines.proxmox.view import Viewer
 from panel.engines.types import HostInfo, HostStatus
 from panel.errors import HostUnreachable, InvalidInput
@@ -16,7 +17,8 @@ MIB, GIB = 1024**2, 1024**3
 OLDEST = 8
 NEEDED = (
     "VM.Audit", "VM.Allocate", "VM.Clone", "VM.Console", "VM.PowerMgmt", "VM.Config.CPU", "VM.Config.Memory",
-    "VM.Config.Disk", "VM.Config.Network", "VM.Config.Options", "VM.Config.Cloudinit", "Datastore.AllocateSpace",
+    "VM.Config.Disk", "VM.Config.Network", "VM.Config.Options", "VM.Config.Cloudinit", "VM.Config.HWType", "VM.Snapshot",
+    "Datastore.AllocateSpace",
 )  # fmt: skip
 
 
@@ -54,7 +56,8 @@ def _doubts(
         )
     if version.partition(".")[0].isdigit() and int(version.partition(".")[0]) < OLDEST:
         found.append(Text(_("This Proxmox VE is older than 8, which the panel was made for.")))
-    if not any(line.get("type") == "qemu" and line.get("template") for line in lines):
+    files = any(line.get("type") == "storage" and contents(line) & CONTENTS.keys() for line in lines)
+    if not files and not any(line.get("type") == "qemu" and line.get("template") for line in lines):
         found.append(
             Text(_("There is no template here, so no VM can be made. Make one (VM, More, Convert to template)."))
         )

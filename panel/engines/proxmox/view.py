@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from panel.engines.proxmox.client import Client, vm_path
@@ -18,12 +19,13 @@ from panel.engines.proxmox.config import (
     cores_of,
     disks,
     gib,
+    is_container,
     mark_of,
     memory_of,
     nets,
     nic,
 )
-from panel.engines.types import PowerState, VmObservation
+from panel.engines.types import PowerState, Snapshot, VmObservation
 from panel.errors import Conflict, EngineFailure, EngineTimeout, HostUnreachable, NotFound
 from panel.i18n import gettext_noop as _
 
@@ -31,6 +33,8 @@ CONFIG_SECONDS = 300.0
 ADDRESS_SECONDS = 60.0
 GUESTS_AT_ONCE = 3  # questions to agents in flight: one that hangs holds its question for seconds
 GUESTS_PER_ROUND = 30
+KINDS = ("qemu", "lxc")
+HERE = "current"  # in a list of snapshots: the VM itself
 UNFINISHED = frozenset({"clone", "create"})
 PAUSED = frozenset({"paused", "suspended", "prelaunch"})
 CRASHED = frozenset({"internal-error", "guest-panicked", "io-error"})
@@ -59,11 +63,24 @@ class Found:
     @property
     def vendors_name(self) -> str:
         """As Proxmox has it."""
-        return str(self.config.get("name") or f"VM-{self.vmid}")
+        return str(
+            self.config.get("hostname" if self.container else "name")
+            or f"{'CT' if self.container else 'VM'}-{self.vmid}"
+        )
+
+    @property
+    def container(self) -> bool:
+        """Whether it is a container (LXC)."""
+        return is_container(self.config)
+
+    @property
+    def kind(self) -> str:
+        """As paths have it: ``qemu`` or ``lxc``."""
+        return str(self.line.get("type") or "qemu")
 
     def path(self, tail: str = "") -> str:
         """Below the API's base."""
-        return vm_path(self.node, self.vmid, tail)
+        return vm_path(self.node, self.vmid, tail, kind=self.kind)
 
 
 class Viewer:
@@ -72,6 +89,7 @@ class Viewer:
     def __init__(self, client: Client, node: str, nat_bridge: str) -> None:
         self._client, self._node, self._nat_bridge = client, node, nat_bridge
         self._configs: dict[int, tuple[float, tuple[Any, ...], Config]] = {}
+        self._snapshots: dict[int, tuple[Snapshot, ...]] = {}
         self._told: dict[int, tuple[float, Addresses | None]] = {}
         self._guests = asyncio.Semaphore(GUESTS_AT_ONCE)
 
@@ -88,9 +106,10 @@ class Viewer:
 
     async def library(self) -> list[Found]:
         """All VMs and templates. One that goes away meanwhile, or is not finished, is left out."""
-        lines = [line for line in await self.resources("vm") if line.get("type") == "qemu"]
+        lines = [line for line in await self.resources("vm") if line.get("type") in KINDS]
         for vmid in self._configs.keys() - {int(line["vmid"]) for line in lines}:
             self.forget(vmid)
+            self._snapshots.pop(vmid, None)
         lines = [line for line in lines if line.get("lock") not in UNFINISHED]
         seen = await asyncio.gather(*map(self._found, lines), return_exceptions=True)
         found = [one for one in map(unless_gone, seen) if one is not None]
@@ -113,8 +132,8 @@ class Viewer:
     async def observe(self) -> list[VmObservation]:
         """All VMs but templates."""
         library = [one for one in await self.library() if not is_template(one)]
-        nodes = sorted({one.node for one in library})
-        lists = await asyncio.gather(*(self._now(node) for node in nodes))
+        places = sorted({(one.node, one.kind) for one in library})
+        lists = await asyncio.gather(*(self._now(node, kind) for node, kind in places))
         now = {vmid: line for each in lists for vmid, line in each.items()}
         told = await self._addresses(library, now)
         names = names_of(library)
@@ -126,6 +145,7 @@ class Viewer:
     async def inspect(self, ref: str) -> VmObservation:
         """One VM, its guest asked now."""
         one = await self.one(ref)
+        await self._read_snapshots(one.vmid, one.path("/config"))
         line = await self._client.get(one.path("/status/current"))
         told = await self._ask_guest(one) if asks(one, line) else None
         names = names_of([other for other in await self.library() if not is_template(other)])
@@ -138,14 +158,26 @@ class Viewer:
         )
         kept = self._configs.get(vmid)
         if kept is None or kept[1] != key or time.monotonic() - kept[0] > CONFIG_SECONDS + vmid % 60:
-            config = await self._client.get(vm_path(node, vmid, "/config"), {"current": "1"})
+            path = vm_path(node, vmid, "/config", kind=str(line["type"]))
+            config = await self._client.get(path, {"current": "1"})
             kept = self._configs[vmid] = (time.monotonic(), key, config)
+            if config.get("parent") or self._snapshots.get(vmid):
+                await self._read_snapshots(vmid, path)
         return Found(vmid, node, line, kept[2], mark_of(kept[2], vmid))
 
-    async def _now(self, node: str) -> dict[int, dict[str, Any]]:
-        """The VMs of a node as they are now: ``/cluster/resources`` is some seconds old. Nothing of a node that is away."""
+    async def _read_snapshots(self, vmid: int, config: str) -> None:
+        """``config``: the path of its configuration, which says which snapshot it is on, when there is any."""
         try:
-            found = await self._client.get(f"/nodes/{node}/qemu", {"full": "1"})
+            found = await self._client.get(f"{config.removesuffix('/config')}/snapshot")
+        except (EngineFailure, Conflict, HostUnreachable, EngineTimeout):
+            return  # what was seen before, or nothing
+        self._snapshots[vmid] = read_snapshots(found)
+
+    async def _now(self, node: str, kind: str) -> dict[int, dict[str, Any]]:
+        """The VMs or containers of a node as they are now: ``/cluster/resources`` is some seconds old. Nothing of a node that
+        is away."""
+        try:
+            found = await self._client.get(f"/nodes/{node}/{kind}", {"full": "1"} if kind == "qemu" else None)
         except (EngineFailure, EngineTimeout):
             return {}
         return {int(line["vmid"]): line for line in found or []}
@@ -164,8 +196,11 @@ class Viewer:
         told: Addresses | None = None
         async with self._guests:
             try:
-                answer = await self._client.get(one.path("/agent/network-get-interfaces"))
-                told = addresses((answer or {}).get("result"))
+                if one.container:
+                    told = addresses(await self._client.get(one.path("/interfaces")))
+                else:
+                    answer = await self._client.get(one.path("/agent/network-get-interfaces"))
+                    told = addresses((answer or {}).get("result"))
             except (EngineFailure, Conflict, NotFound, EngineTimeout, HostUnreachable):
                 told = None
         self._told[one.vmid] = (time.monotonic(), told)
@@ -196,7 +231,27 @@ class Viewer:
             agent=told is not None if state is PowerState.RUNNING and agent_on(config) else None,
             managed=one.managed,
             disks=drives,
+            snapshots=self._snapshots.get(one.vmid, ()),
         )
+
+
+def read_snapshots(lines: Any) -> tuple[Snapshot, ...]:
+    """Of the vendor's list, the oldest first."""
+    entries = [line for line in lines or () if isinstance(line, dict)]
+    now = next((str(line.get("parent", "")) for line in entries if line.get("name") == HERE), "")
+    found = [
+        Snapshot(
+            name=str(line.get("name", "")),
+            description=str(line.get("description", "")).strip(),
+            taken_at=datetime.fromtimestamp(int(line["snaptime"]), UTC) if line.get("snaptime") else None,
+            parent=str(line.get("parent", "")),
+            memory=bool(int(line.get("vmstate") or 0)),
+            current=line.get("name") == now,
+        )
+        for line in entries
+        if line.get("name") != HERE
+    ]
+    return tuple(sorted(found, key=lambda one: one.taken_at or datetime.min.replace(tzinfo=UTC)))
 
 
 def is_template(one: Found) -> bool:
@@ -235,12 +290,12 @@ def state_of(line: dict[str, Any]) -> PowerState:
 
 
 def asks(one: Found, line: dict[str, Any]) -> bool:
-    """Whether the guest may have an agent that answers."""
-    return state_of(line) is PowerState.RUNNING and agent_on(one.config)
+    """Whether somebody may tell the guest's addresses: its agent, or of a container the node."""
+    return state_of(line) is PowerState.RUNNING and (one.container or agent_on(one.config))
 
 
 def addresses(result: Any) -> Addresses:
-    """By MAC, as the agent tells them; not those of the link alone."""
+    """By MAC, as the agent or the node tells them; not those of the link alone."""
     told: Addresses = {}
     for one in result if isinstance(result, list) else []:
         found = [str(entry.get("ip-address", "")) for entry in one.get("ip-addresses") or ()]

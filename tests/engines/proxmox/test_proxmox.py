@@ -3,70 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from panel.engines.common.http import Answer
-from panel.engines.common.tls import fingerprint_of
 from panel.engines.consoletypes import StreamTarget
 from panel.engines.proxmox.client import said
 from panel.engines.proxmox.config import Mark, dns_name, mark_of, with_mark
 from panel.engines.proxmox.engine import ProxmoxEngine
-from panel.engines.types import HostConnection, NicMode, NicSpec, PowerAction, PowerState, VmChange, VmSpec
+from panel.engines.types import NicMode, NicSpec, PowerAction, PowerState, VmChange
 from panel.errors import CertificateRefused, Conflict, HostUnreachable, InvalidInput, PanelError
-from tests.certs import made
-from tests.contract.kit import Recorder, some_spec
-from tests.doubles.pve import Door, pve
-from tests.doubles.pve_world import Cluster, Machine
-from tests.doubles.serving import served
+from tests.contract.kit import Recorder
 
-USER, PASSWORD, TOKEN = "root@pam", "pass word=1", "panel@pve!openidcs"
-
-
-@dataclass
-class Double:
-    """A cluster behind TLS, and how to connect to it."""
-
-    world: Cluster
-    door: Door
-    base: str
-    fingerprint: str
-
-    def engine(self, user: str = TOKEN, secret: str = PASSWORD, storage: str = "", **options: str) -> ProxmoxEngine:
-        options = {"fingerprint": self.fingerprint, "network_nat": "vmbr1"} | options
-        return ProxmoxEngine(HostConnection("h", self.base, user, secret, disks_path=storage, options=options))
-
-
-@pytest.fixture(scope="module")
-def sealed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Double]:
-    world, door = Cluster(), Door(USER, PASSWORD, f"{TOKEN}={PASSWORD}")
-    world.add("debian-12", gib=1, template=True)
-    own = made("localhost")
-    pem: Path = tmp_path_factory.mktemp("pve") / "pve.pem"
-    pem.write_text(own.key_pem + own.pem)
-    with served(pve(world, door), pem=pem) as base:
-        yield Double(world, door, base, fingerprint_of(own.certificate.public_bytes(Encoding.DER)))
-
-
-@pytest.fixture
-def double(sealed: Double) -> Iterator[Double]:
-    yield sealed
-    sealed.door.missing.clear()
-    sealed.world.clone_seconds = 0.05
-
-
-def spec(**changes: Any) -> VmSpec:
-    return some_spec("px-", **({"image": "debian-12"} | changes))
-
-
-def machine(double: Double, ref: str) -> Machine:
-    marks = [(vm, mark_of(vm.config, vm.vmid)) for vm in double.world.machines.values()]
-    return next(vm for vm, mark in marks if mark is not None and mark.ref == ref)
+from .kit import PASSWORD, TOKEN, USER, Double, machine, spec
 
 
 async def failed(engine: ProxmoxEngine) -> PanelError:
