@@ -18,6 +18,7 @@ class EngineKind(StrEnum):
     LIBVIRT = "libvirt"
     VMWARE_WORKSTATION = "vmware_workstation"
     PROXMOX = "proxmox"
+    INCUS = "incus"
 
 
 class PowerState(StrEnum):
@@ -66,6 +67,8 @@ class HostConnection:
         address: host name, IP or URI, as the engine's own form field says; empty means this machine.
         disks_path / images_path / launch_path: the API document's ``system_path``, ``images_path``, ``launch_path``.
         options: the engine's own fields (``Engine.fields``), already validated strings.
+        seed: 32 bytes that only this panel knows, always the same for a host: of them an engine makes the key pair by which the
+            panel is known there. Empty where there is no panel around the engine.
     """
 
     name: str
@@ -76,6 +79,7 @@ class HostConnection:
     images_path: str = ""
     launch_path: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
+    seed: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ class EnginePool:
             images_path=host.images_path,
             launch_path=host.launch_path,
             options=dict(host.options),
+            seed=self._box.derive(f"host {host.name}"),
         )
 
     def of(self, host: Host) -> Engine:

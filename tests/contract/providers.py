@@ -169,6 +169,13 @@ def proxmox_rig(request: pytest.FixtureRequest) -> AbstractContextManager[Rig]:
     return rig(request)
 
 
+def incus_rig(request: pytest.FixtureRequest) -> AbstractContextManager[Rig]:
+    """A real LXD on this machine."""
+    from .incus_rig import incus_rig as rig
+
+    return rig(request)
+
+
 @dataclass(frozen=True)
 class EngineUnderTest:
     """An engine, and how to set up a host for it. ``live`` ones need something real on this machine."""
@@ -183,4 +190,5 @@ PROVIDERS: tuple[EngineUnderTest, ...] = (
     EngineUnderTest(EngineKind.LIBVIRT, libvirt_rig, live=True),
     EngineUnderTest(EngineKind.VMWARE_WORKSTATION, vmware_rig),
     EngineUnderTest(EngineKind.PROXMOX, proxmox_rig),
+    EngineUnderTest(EngineKind.INCUS, incus_rig, live=True),
 )
