@@ -152,6 +152,16 @@ class Lxd:
         """Names of all instances."""
         return [path.rsplit("/", 1)[1] for path in self.api("/1.0/instances")]
 
+    @property
+    def fingerprint(self) -> str:
+        """Of the certificate that it shows over HTTPS."""
+        found = str(self.api("/1.0")["environment"]["certificate_fingerprint"]).upper()
+        return ":".join(found[at : at + 2] for at in range(0, 64, 2))
+
+    def token(self, name: str, *options: str) -> str:
+        """A trust token, as an operator makes one."""
+        return self.lxc("config", "trust", "add", "--name", name, "-q", *options).strip().splitlines()[-1]
+
     def rootfs(self, name: str) -> Path:
         """The instance's files."""
         return self.folder / "storage-pools" / POOL / "containers" / name

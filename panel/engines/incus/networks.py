@@ -7,13 +7,14 @@ made with that MAC gets them.
 from __future__ import annotations
 
 import asyncio
-from ipaddress import ip_address, ip_interface
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_address, ip_interface
 from typing import Any
+from urllib.parse import quote
 
 from panel.engines.incus.client import Changed, Client, instance_path
 from panel.engines.incus.marks import Found
 from panel.engines.incus.operations import Operations
-from panel.engines.incus.site import Site, Sites, fixed, translates
+from panel.engines.incus.site import Site, Sites, fixed
 from panel.engines.incus.view import Viewer
 from panel.engines.types import NetworkInfo, NicMode
 from panel.errors import Conflict, InvalidInput, NotFound
@@ -25,6 +26,7 @@ ABOUT = "Addresses that OpenIDCS Panel keeps for instances to come. Used by no i
 CHANGE_SECONDS = 60.0
 TRIES = 5
 
+Interface = IPv4Interface | IPv6Interface
 Pairs = dict[str, tuple[str, ...]]
 
 
@@ -59,7 +61,7 @@ class Reservations:
                 if not addresses:
                     return
                 raise NotFound(_("The host has no network {name}."), name=network)
-            check(addresses, subnets(found), network)
+            check(addresses, [own.network for own in await self._own(found)], network)
             library = await self._viewer.library()
             holders = _held(library, network) | await self.kept()
             for owner, held in holders.items():
@@ -117,23 +119,37 @@ class Reservations:
                 continue
             return
 
+    async def _own(self, raw: dict[str, Any]) -> list[Interface]:
+        """The host's own addresses on a managed network. A restricted certificate is not shown the network's settings: then they
+        are those that its bridge has."""
+        found = _gateways(raw.get("config") or {})
+        if not found and raw.get("managed"):
+            state = await self._client.get(f"/1.0/networks/{quote(str(raw['name']), safe='')}/state")
+            found = [
+                f"{one['address']}/{one['netmask']}"
+                for one in state.get("addresses") or ()
+                if one.get("scope") == "global"
+            ]
+        return [ip_interface(text) for text in found]
+
     async def _network(self, site: Site, name: str, kept: Pairs, library: list[Found]) -> NetworkInfo:
         raw = site.networks[name]
-        config = raw.get("config") or {}
-        gateways = {text.version: text for text in map(ip_interface, _gateways(config))}
+        interfaces = await self._own(raw)
+        gateways = {own.version: own for own in interfaces}
         leases: list[tuple[str, str]] = []
         if raw.get("managed"):
-            listed = await self._client.get(f"/1.0/networks/{name}/leases")
+            listed = await self._client.get(f"/1.0/networks/{quote(name, safe='')}/leases")
             leases = [
                 (str(one["hwaddr"]).lower(), str(one["address"]))
                 for one in listed or []
                 if one.get("type") == "dynamic" and one.get("hwaddr")
             ]
-        own = subnets(raw)
         held = _held(library, name) | {
-            mac: texts for mac, texts in kept.items() if any(ip_address(text) in net for text in texts for net in own)
+            mac: texts
+            for mac, texts in kept.items()
+            if any(ip_address(text) in own.network for text in texts for own in interfaces)
         }
-        nat = translates(raw)
+        nat = site.mode(name) is NicMode.NAT
         return NetworkInfo(
             name=name,
             mode=NicMode.NAT if nat else NicMode.BRIDGE,
@@ -148,12 +164,7 @@ class Reservations:
         )
 
 
-def subnets(raw: dict[str, Any]) -> list[Any]:
-    """A network's own subnets."""
-    return [ip_interface(text).network for text in _gateways(raw.get("config") or {})]
-
-
-def check(addresses: tuple[str, ...], own: list[Any], network: str) -> None:
+def check(addresses: tuple[str, ...], own: list[IPv4Network | IPv6Network], network: str) -> None:
     """``InvalidInput`` for addresses that are none of the network's, or two of a family."""
     families = []
     for text in addresses:

@@ -37,7 +37,8 @@ class Site:
         """How an interface on this network is connected."""
         if not network:
             return None
-        return NicMode.NAT if translates(self.networks.get(network, {})) else NicMode.BRIDGE
+        nat = network == self.nat or translates(self.networks.get(network, {}))
+        return NicMode.NAT if nat else NicMode.BRIDGE
 
     def device(self, nic: NicSpec, addresses: tuple[str, ...]) -> dict[str, str]:
         """An interface as a device of an instance, with the addresses that DHCP is to give it.
