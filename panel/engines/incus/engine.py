@@ -96,11 +96,6 @@ class IncusEngine(Engine):
         self._terminals = Terminals(client, self._viewer)
         self._events = Events(client, self._viewer)
 
-    @property
-    def on_this_machine(self) -> bool:
-        """Whether it was reached by a unix socket."""
-        return bool(self._client.socket)
-
     async def probe(self) -> HostInfo:
         """See ``look``."""
         return await look(self._client, self._sites)
