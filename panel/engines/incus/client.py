@@ -31,6 +31,7 @@ SOCKETS = (
     "/var/snap/lxd/common/lxd/unix.socket",
     "/var/lib/lxd/unix.socket",
 )
+READ_SECONDS = 30.0
 CHANGE_SECONDS = 60.0
 WAITS_AT_ONCE = 64  # questions that the host answers when an operation ends
 DIAL_SECONDS = 10.0
@@ -100,8 +101,8 @@ class Client:
     # -- asking --------------------------------------------------------------------------------------------------
 
     async def get(self, path: str, params: Params | None = None) -> Any:
-        """Read: the answer's ``metadata``."""
-        return (await self._ask("GET", path, params=params))["metadata"]
+        """Read: the answer's ``metadata``. A list waits for instances that are being made or removed."""
+        return (await self._ask("GET", path, params=params, seconds=READ_SECONDS))["metadata"]
 
     async def read(self, path: str) -> tuple[Any, str]:
         """Read, with the ETag by which ``change`` knows that it is still so."""
