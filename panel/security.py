@@ -18,6 +18,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from panel.errors import ConfigError, Forbidden
 
@@ -102,6 +104,7 @@ class SecretBox:
 
     def __init__(self, key: bytes) -> None:
         self._fernet = Fernet(key)
+        self._key = key
 
     @classmethod
     def open(cls, folder: Path) -> SecretBox:
@@ -121,6 +124,10 @@ class SecretBox:
             raise ConfigError("{path} is not a key: restore it from your backup.", path=path.name) from error
         except OSError as error:
             raise ConfigError("{path} cannot be used: {reason}.", path=path.name, reason=error.strerror) from error
+
+    def derive(self, purpose: str) -> bytes:
+        """32 secret bytes, always the same for one purpose (HKDF with SHA-256, RFC 5869)."""
+        return HKDF(hashes.SHA256(), 32, None, f"openidcs {purpose}".encode()).derive(self._key)
 
     def seal(self, plain: str) -> str:
         """Encrypt; the empty string stays empty."""

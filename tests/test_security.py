@@ -80,3 +80,11 @@ def test_a_veil_is_lifted_and_never_the_same(secret: str) -> None:
 @pytest.mark.parametrize("nonsense", ["", "wrong", "AAA", "中文", "====", "A" * 43])
 def test_what_is_no_veil_hides_nothing(nonsense: str) -> None:
     assert unveil(nonsense) == ""
+
+
+def test_derived_secrets_are_the_same_for_one_purpose(tmp_path: Path) -> None:
+    box, again = SecretBox.open(tmp_path), SecretBox.open(tmp_path)
+    other = SecretBox.open(tmp_path / "other")
+    assert box.derive("host a") == again.derive("host a")
+    assert len({box.derive("host a"), box.derive("host b"), other.derive("host a")}) == 3
+    assert len(box.derive("host a")) == 32

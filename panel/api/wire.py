@@ -21,6 +21,7 @@ ENGINE_NAMES: dict[EngineKind, str] = {
     EngineKind.VMWARE_WORKSTATION: "VMWareSetup",
     EngineKind.PROXMOX: "PromoxSetup",
     EngineKind.VSPHERE: "vSphereESXi",
+    EngineKind.INCUS: "LxContainer",
     EngineKind.FAKE: "FakeEngine",
 }
 ENGINE_KINDS = {name: kind for kind, name in ENGINE_NAMES.items()}

@@ -22,6 +22,7 @@ from panel.console.relaywire import RESTART, End, Ended, Open, Post, receive
 from panel.console.tunnel import GOODBYE_SECONDS, Tunnel, VmEnd
 from panel.i18n import Text, set_language
 
+SAID = "{reason}"  # in the browser's language already
 IDLE_SECONDS = 0.2  # to see that nothing is left
 
 
@@ -78,7 +79,7 @@ class Carrier:
 
     def _end(self, message: End) -> None:
         if tunnel := self._tunnels.get(message.number):
-            tunnel.end(Closing(message.code, Text("{reason}", {"reason": message.reason})))
+            tunnel.end(Closing(message.code, Text(SAID, {"reason": message.reason})))
         else:
             self._ends[message.number] = message
 

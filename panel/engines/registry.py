@@ -13,6 +13,7 @@ ENGINES: dict[EngineKind, str] = {
     EngineKind.VMWARE_WORKSTATION: "panel.engines.vmware_workstation.engine:VmwareWorkstationEngine",
     EngineKind.PROXMOX: "panel.engines.proxmox.engine:ProxmoxEngine",
     EngineKind.VSPHERE: "panel.engines.vsphere.engine:VsphereEngine",
+    EngineKind.INCUS: "panel.engines.incus.engine:IncusEngine",
     EngineKind.FAKE: "panel.engines.fake.engine:FakeEngine",
 }
 

@@ -20,6 +20,7 @@ class EngineKind(StrEnum):
     VMWARE_WORKSTATION = "vmware_workstation"
     PROXMOX = "proxmox"
     VSPHERE = "vsphere"
+    INCUS = "incus"
 
 
 class PowerState(StrEnum):
@@ -76,6 +77,8 @@ class HostConnection:
         address: host name, IP or URI, as the engine's own form field says; empty means this machine.
         disks_path / images_path / launch_path: the API document's ``system_path``, ``images_path``, ``launch_path``.
         options: the engine's own fields (``Engine.fields``), already validated strings; ``secrets`` those that are secret.
+        seed: 32 bytes that only this panel knows, always the same for a host: of them an engine makes the key pair by which the
+            panel is known there. Empty where there is no panel around the engine.
     """
 
     name: str
@@ -87,6 +90,7 @@ class HostConnection:
     launch_path: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    seed: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ class EnginePool:
             launch_path=host.launch_path,
             options={name: value for name, value in host.options.items() if name not in secrets},
             secrets={name: self._box.unseal(host.options[name]) for name in secrets if host.options.get(name)},
+            seed=self._box.derive(f"host {host.name}"),
         )
 
     def of(self, host: Host) -> Engine:

@@ -123,9 +123,14 @@ class HostService:
         return await Host.all().order_by("name")
 
     async def test(self, actor: Actor, name: str, request: HostRequest) -> HostInfo:
-        """Connect with what the form says, store nothing. Raises what the engine raises, with the mend."""
+        """Connect with what the form says, store nothing. Raises what the engine raises, with the mend.
+
+        A new host needs its name already: the key pair by which an engine makes the panel known there goes by it.
+        """
         actor.require(Permission.MANAGE)
         host = await Host.get_or_none(name=name[:LONGEST])
+        if host is None:
+            check_identifier(name, "server_name")
         return await self._probe(self._row(host, name, request))
 
     @whole

@@ -195,6 +195,13 @@ def esxi_rig(_request: pytest.FixtureRequest) -> AbstractContextManager[Rig]:
     return rig(esx=True)
 
 
+def incus_rig(request: pytest.FixtureRequest) -> AbstractContextManager[Rig]:
+    """A real LXD on this machine."""
+    from .incus_rig import incus_rig as rig
+
+    return rig(request)
+
+
 @dataclass(frozen=True)
 class EngineUnderTest:
     """An engine, and how to set up a host for it. ``live`` ones need something real on this machine. ``mode`` tells several hosts
@@ -218,4 +225,5 @@ PROVIDERS: tuple[EngineUnderTest, ...] = (
     EngineUnderTest(EngineKind.PROXMOX, proxmox_rig),
     EngineUnderTest(EngineKind.VSPHERE, vcenter_rig, live=True, mode="vcenter"),
     EngineUnderTest(EngineKind.VSPHERE, esxi_rig, live=True, mode="esxi"),
+    EngineUnderTest(EngineKind.INCUS, incus_rig, live=True),
 )

@@ -111,25 +111,28 @@ class HttpHost:
         at_once: int = AT_ONCE,
         context: ssl.SSLContext | None = None,
         explain: Callable[[Answer], PanelError | None] | None = None,
+        socket_path: str = "",
     ) -> None:
         """``base``: from ``split_address``. ``fingerprint``: as the operator accepted it. ``context``: instead of that, for
         hosts with client certificates (make it with ``tls.client_context``). ``explain``: better words for a 401 or 403, where
-        the vendor says why."""
+        the vendor says why. ``socket_path``: a unix socket of this machine, dialled instead of ``base``'s host."""
         parts = urlsplit(base)
         self.base = base
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
-        self.name = parts.netloc
+        self.name = socket_path or parts.netloc
         self._tls = parts.scheme == "https"
         self._explain = explain
         self._turns = asyncio.Semaphore(at_once)
+        limits = httpx2.Limits(max_connections=at_once, max_keepalive_connections=at_once, keepalive_expiry=30)
         self._client = httpx2.AsyncClient(
+            transport=httpx2.AsyncHTTPTransport(uds=socket_path, limits=limits) if socket_path else None,
             base_url=base,
             auth=httpx2.BasicAuth(*auth) if auth else None,
             headers=dict(headers or {}),
             verify=(context or client_context(read_fingerprint(fingerprint))) if self._tls else True,
             timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
-            limits=httpx2.Limits(max_connections=at_once, max_keepalive_connections=at_once, keepalive_expiry=30),
+            limits=limits,
             trust_env=False,
         )
 
