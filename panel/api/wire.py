@@ -20,6 +20,7 @@ ENGINE_NAMES: dict[EngineKind, str] = {
     EngineKind.LIBVIRT: "QEMUServer",
     EngineKind.VMWARE_WORKSTATION: "VMWareSetup",
     EngineKind.PROXMOX: "PromoxSetup",
+    EngineKind.DOCKER: "OCInterface",
     EngineKind.FAKE: "FakeEngine",
 }
 ENGINE_KINDS = {name: kind for kind, name in ENGINE_NAMES.items()}

@@ -12,6 +12,7 @@ ENGINES: dict[EngineKind, str] = {
     EngineKind.LIBVIRT: "panel.engines.libvirt.engine:LibvirtEngine",
     EngineKind.VMWARE_WORKSTATION: "panel.engines.vmware_workstation.engine:VmwareWorkstationEngine",
     EngineKind.PROXMOX: "panel.engines.proxmox.engine:ProxmoxEngine",
+    EngineKind.DOCKER: "panel.engines.docker.engine:DockerEngine",
     EngineKind.FAKE: "panel.engines.fake.engine:FakeEngine",
 }
 

@@ -18,6 +18,7 @@ class EngineKind(StrEnum):
     LIBVIRT = "libvirt"
     VMWARE_WORKSTATION = "vmware_workstation"
     PROXMOX = "proxmox"
+    DOCKER = "docker"
 
 
 class PowerState(StrEnum):

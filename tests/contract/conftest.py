@@ -19,7 +19,7 @@ Make = Callable[..., Awaitable[VmSpec]]
 
 
 def _parameters() -> list[object]:
-    return [pytest.param(one, id=one.kind.value, marks=[pytest.mark.live] if one.live else []) for one in PROVIDERS]
+    return [pytest.param(one, id=one.name, marks=[pytest.mark.live] if one.live else []) for one in PROVIDERS]
 
 
 @pytest.fixture(autouse=True)

@@ -33,6 +33,7 @@ class Rig(ABC):
         prefix: of the names of all VMs that the suite makes.
         many: how many VMs to make where many are wanted.
         boot_seconds: how long a guest may take until its agent answers.
+        most_nics: how many interfaces a VM of this host may have.
         shutdown_seconds: how long ``SHUTDOWN`` of a guest that does not listen may take to give up.
     """
 
@@ -43,6 +44,7 @@ class Rig(ABC):
     iso: str
     prefix = "ct-"
     many = 5
+    most_nics = 2
     boot_seconds = 120.0
     shutdown_seconds = 90.0
 
@@ -169,13 +171,34 @@ def proxmox_rig(request: pytest.FixtureRequest) -> AbstractContextManager[Rig]:
     return rig(request)
 
 
+def docker_rig(request: pytest.FixtureRequest) -> AbstractContextManager[Rig]:
+    """A real Docker of the suite's own."""
+    from .docker_rig import docker_rig as rig
+
+    return rig(request)
+
+
+def podman_rig(request: pytest.FixtureRequest) -> AbstractContextManager[Rig]:
+    """A real Podman of the suite's own."""
+    from .docker_rig import podman_rig as rig
+
+    return rig(request)
+
+
 @dataclass(frozen=True)
 class EngineUnderTest:
-    """An engine, and how to set up a host for it. ``live`` ones need something real on this machine."""
+    """An engine, and how to set up a host for it. ``live`` ones need something real on this machine; ``variant`` tells several
+    of one engine apart."""
 
     kind: EngineKind
     rig: Callable[[pytest.FixtureRequest], AbstractContextManager[Rig]]
     live: bool = False
+    variant: str = ""
+
+    @property
+    def name(self) -> str:
+        """What the tests' names call it."""
+        return self.variant or self.kind.value
 
 
 PROVIDERS: tuple[EngineUnderTest, ...] = (
@@ -183,4 +206,6 @@ PROVIDERS: tuple[EngineUnderTest, ...] = (
     EngineUnderTest(EngineKind.LIBVIRT, libvirt_rig, live=True),
     EngineUnderTest(EngineKind.VMWARE_WORKSTATION, vmware_rig),
     EngineUnderTest(EngineKind.PROXMOX, proxmox_rig),
+    EngineUnderTest(EngineKind.DOCKER, docker_rig, live=True),
+    EngineUnderTest(EngineKind.DOCKER, podman_rig, live=True, variant="podman"),
 )

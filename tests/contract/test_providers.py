@@ -10,7 +10,8 @@ from .providers import PROVIDERS
 
 
 def test_every_engine_has_a_provider() -> None:
-    assert sorted(one.kind for one in PROVIDERS) == sorted(EngineKind)
+    assert {one.kind for one in PROVIDERS} == set(EngineKind)
+    assert len({one.name for one in PROVIDERS}) == len(PROVIDERS)
 
 
 def test_every_kind_is_in_the_registry() -> None:

@@ -1,0 +1,103 @@
+"""Real Docker and real Podman on this machine, each with storage, socket and networks of the suite's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import uuid4
+
+import pytest
+
+from panel.engines.types import EngineKind, HostConnection, VmObservation, VmSpec
+from tests.oci import BIG, STILL, TINY, Daemon, Docker, Podman, daemon
+
+from .kit import SECRET, some_spec
+from .providers import Rig
+
+
+class DockerRig(Rig):
+    """``daemon`` has three images: one with a shell and chpasswd, one with a single program and a volume, and one
+    to be listed."""
+
+    kind = EngineKind.DOCKER
+    image = TINY
+    big_image = BIG
+    iso = "virtio-win.iso"
+    boot_seconds = 30.0
+    shutdown_seconds = 5.0
+    most_nics = 1
+
+    def __init__(self, made: Daemon) -> None:
+        self.daemon = made
+        self.connection = HostConnection(
+            "contract",
+            str(made.socket),
+            secret=SECRET,
+            options={"network_nat": f"oct-{os.getpid()}", "shutdown_timeout": "2"},
+        )
+
+    def spec(self, **changes: object) -> VmSpec:
+        """Every VM is made from an image: of the one without tools unless the test says otherwise."""
+        return some_spec(self.prefix, **({"image": STILL} | changes))
+
+    def deafen(self, ref: str) -> None:
+        """Its only process ignores the signal."""
+
+    def files(self) -> set[str]:
+        containers = self.daemon.cli("ps", "-a", "--no-trunc", "--format", "{{.ID}}").split()
+        return {*containers, *self.daemon.cli("volume", "ls", "-q").split()}
+
+    def lose_disks(self, ref: str, name: str) -> None:
+        mounts = json.loads(self.daemon.cli("inspect", "--format", "{{json .Mounts}}", self._number(ref)))
+        assert mounts
+        for mount in mounts:
+            shutil.rmtree(mount["Source"])
+
+    def lose_definition(self, ref: str) -> None:
+        self.daemon.cli("rm", self._number(ref))
+
+    def foreign(self) -> tuple[str, str, str]:
+        name = f"{self.prefix}foreign-{uuid4().hex[:6]}"
+        volume = f"{name}-data"
+        self.daemon.cli("volume", "create", volume)
+        number = self.daemon.cli("create", "--name", name, "-v", f"{volume}:/srv", "--network", "none", TINY).strip()
+        return number, name, volume
+
+    def remove_foreign(self, ref: str, disk: str) -> None:
+        self.daemon.cli("rm", "-f", "-v", ref, check=False)
+        self.daemon.cli("volume", "rm", "-f", disk, check=False)
+
+    async def logs_in(self, seen: VmObservation, user: str, password: str) -> bool:
+        shadow = self.daemon.cli("exec", self._number(seen.ref), "cat", "/etc/shadow")
+        kept = next(line.split(":")[1] for line in shadow.splitlines() if line.startswith(f"{user}:"))
+        if not kept.startswith("$6$"):
+            return False
+        command = ["openssl", "passwd", "-6", "-salt", kept.split("$")[2], "-stdin"]
+        made = subprocess.run(command, input=password + "\n", capture_output=True, text=True, check=True)
+        return made.stdout.strip() == kept
+
+    def exists(self, path: str) -> bool:
+        return path in self.daemon.cli("volume", "ls", "-q").split()
+
+    def _number(self, ref: str) -> str:
+        found = self.daemon.cli("ps", "-aq", "--no-trunc", "--filter", f"label=openidcs.ref={ref}").split()
+        assert len(found) == 1
+        return found[0]
+
+
+@contextmanager
+def docker_rig(_request: pytest.FixtureRequest) -> Iterator[Rig]:
+    """dockerd."""
+    with daemon(Docker) as made:
+        yield DockerRig(made)
+
+
+@contextmanager
+def podman_rig(_request: pytest.FixtureRequest) -> Iterator[Rig]:
+    """podman system service."""
+    with daemon(Podman) as made:
+        yield DockerRig(made)
