@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 import os
 import shutil
 import subprocess
@@ -24,8 +24,6 @@ class DockerRig(Rig):
     to be listed."""
 
     kind = EngineKind.DOCKER
-    image = TINY
-    big_image = BIG
     iso = "virtio-win.iso"
     boot_seconds = 30.0
     shutdown_seconds = 5.0
@@ -33,6 +31,7 @@ class DockerRig(Rig):
 
     def __init__(self, made: Daemon) -> None:
         self.daemon = made
+        self.image, self.big_image = made.local + TINY, made.local + BIG
         self.connection = HostConnection(
             "contract",
             str(made.socket),
@@ -42,17 +41,17 @@ class DockerRig(Rig):
 
     def spec(self, **changes: object) -> VmSpec:
         """Every VM is made from an image: of the one without tools unless the test says otherwise."""
-        return some_spec(self.prefix, **({"image": STILL} | changes))
+        return some_spec(self.prefix, **({"image": self.daemon.local + STILL} | changes))
 
     def deafen(self, ref: str) -> None:
         """Its only process ignores the signal."""
 
     def files(self) -> set[str]:
-        containers = self.daemon.cli("ps", "-a", "--no-trunc", "--format", "{{.ID}}").split()
-        return {*containers, *self.daemon.cli("volume", "ls", "-q").split()}
+        containers = {str(one["Id"]) for one in self.daemon.api("/v1.41/containers/json?all=1")}
+        return containers | self._volumes()
 
     def lose_disks(self, ref: str, name: str) -> None:
-        mounts = json.loads(self.daemon.cli("inspect", "--format", "{{json .Mounts}}", self._number(ref)))
+        mounts = self.daemon.api(f"/v1.41/containers/{self._number(ref)}/json")["Mounts"]
         assert mounts
         for mount in mounts:
             shutil.rmtree(mount["Source"])
@@ -72,6 +71,9 @@ class DockerRig(Rig):
         self.daemon.cli("volume", "rm", "-f", disk, check=False)
 
     async def logs_in(self, seen: VmObservation, user: str, password: str) -> bool:
+        return await asyncio.to_thread(self._logs_in, seen, user, password)
+
+    def _logs_in(self, seen: VmObservation, user: str, password: str) -> bool:
         shadow = self.daemon.cli("exec", self._number(seen.ref), "cat", "/etc/shadow")
         kept = next(line.split(":")[1] for line in shadow.splitlines() if line.startswith(f"{user}:"))
         if not kept.startswith("$6$"):
@@ -81,12 +83,15 @@ class DockerRig(Rig):
         return made.stdout.strip() == kept
 
     def exists(self, path: str) -> bool:
-        return path in self.daemon.cli("volume", "ls", "-q").split()
+        return path in self._volumes()
+
+    def _volumes(self) -> set[str]:
+        return {str(one["Name"]) for one in self.daemon.api("/v1.41/volumes")["Volumes"] or ()}
 
     def _number(self, ref: str) -> str:
-        found = self.daemon.cli("ps", "-aq", "--no-trunc", "--filter", f"label=openidcs.ref={ref}").split()
-        assert len(found) == 1
-        return found[0]
+        listed = self.daemon.api("/v1.41/containers/json?all=1")
+        (found,) = [str(one["Id"]) for one in listed if (one["Labels"] or {}).get("openidcs.ref") == ref]
+        return found
 
 
 @contextmanager

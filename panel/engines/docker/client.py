@@ -21,7 +21,7 @@ from panel.engines.common.ssh import SshConnection
 from panel.engines.docker.address import Place, Way, read_context, read_place
 from panel.engines.docker.failures import refusal, remote_socket, unreachable
 from panel.engines.types import HostConnection
-from panel.errors import EngineFailure, EngineTimeout, HostUnreachable, PanelError
+from panel.errors import Conflict, EngineFailure, EngineTimeout, HostUnreachable, NotFound, PanelError
 from panel.i18n import gettext_noop as _
 
 T = TypeVar("T")
@@ -32,6 +32,8 @@ CONNECT_SECONDS = 5.0
 ASK_SECONDS = 15.0
 CHANGE_SECONDS = 60.0
 AT_ONCE = 8  # requests in flight per host
+COUNTING_AT_ONCE = 64  # questions for counters, each of which waits up to a second for the daemon's next sample
+STATS_SECONDS = 5.0
 OLDEST, NEWEST = (1, 41), (1, 44)  # of the API: what we need, and what we know
 QUIET_SECONDS = 30.0  # without an event, before we ask whether the daemon is still there
 MOST_HEAD_BYTES = 16 * 1024
@@ -55,11 +57,14 @@ class Client:
         self.api: tuple[int, int] = OLDEST
         self.version: Json = {}
         self._docker: aiodocker.Docker | None = None
+        self._ended = False
         self._context: ssl.SSLContext | None = None
         self._path = self.place.path
         self._connecting = asyncio.Lock()
         self._turns = asyncio.Semaphore(AT_ONCE)
+        self._counting = asyncio.Semaphore(COUNTING_AT_ONCE)
         self._open: set[asyncio.StreamWriter] = set()
+        self._closing: set[asyncio.Future[None]] = set()
 
     @property
     def near(self) -> bool:
@@ -67,9 +72,13 @@ class Client:
         return self.place.way is Way.SOCKET
 
     async def close(self) -> None:
-        """End what is open, and disconnect. Never raises; may be called twice."""
+        """End what is open, and disconnect; what is asked later is refused. Never raises; may be called twice."""
+        self._ended = True
         for writer in list(self._open):
             writer.transport.abort()
+        for closing in list(self._closing):  # aiohttp closes its connections, and lets who reads from them wait
+            if not closing.done():
+                closing.set_result(None)
         await self._forget()
         if self.ssh is not None:
             await self.ssh.close()
@@ -93,6 +102,19 @@ class Client:
         return await self._call(
             lambda docker: _ask(docker, method, f"v4.0.0/libpod/{path}", {}, body, versioned=False), CHANGE_SECONDS
         )
+
+    async def stats(self, ref: str) -> Json:
+        """The counters of a container that is on; empty when it has just gone, or the daemon does not tell in time."""
+        params = {"stream": "false", "one-shot": "true"}
+
+        async def work(docker: aiodocker.Docker) -> Any:
+            return await _ask(docker, "GET", container(ref, "/stats"), params)
+
+        try:
+            found = await self._call(work, STATS_SECONDS, self._counting)
+        except (NotFound, Conflict, EngineFailure, EngineTimeout):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     async def has_file(self, ref: str, path: str) -> bool:
         """Whether a container has a file, running or not."""
@@ -125,25 +147,43 @@ class Client:
 
     async def events(self) -> AsyncGenerator[Json, None]:
         """What happens to containers, from the first ``anext`` on, until ``close`` or until the connection breaks."""
-        docker = await self._call(_itself, ASK_SECONDS)
         params = {"filters": json.dumps({"type": ["container"]})}
-        url = f"{docker.docker_host}/{docker.api_version}/events"
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
+        closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._closing.add(closing)
+        answer: aiohttp.ClientResponse | None = None
         try:
-            async with docker.session.get(url, params=params, timeout=timeout) as answer:
-                while True:
-                    try:
-                        async with asyncio.timeout(QUIET_SECONDS):
-                            line = await answer.content.readline()
-                    except TimeoutError:
-                        await self.get("_ping")
-                        continue
-                    if not line:
-                        return
-                    with suppress(ValueError):
-                        yield json.loads(line)
+            docker = await self._call(_itself, ASK_SECONDS)
+            url = f"{docker.docker_host}/{docker.api_version}/events"
+            # Podman does not even begin its answer before something happens
+            answer = await self._while_there(docker.session.get(url, params=params, timeout=timeout), closing)
+            while line := await self._while_there(answer.content.readline(), closing):
+                with suppress(ValueError):
+                    yield json.loads(line)
         except (aiohttp.ClientError, OSError, RuntimeError) as error:  # RuntimeError: the session was closed
-            raise HostUnreachable(_("The events of host {host} broke off."), host=self.host) from error
+            raise self._broke_off() from error
+        finally:
+            self._closing.discard(closing)
+            if answer is not None:
+                answer.close()
+
+    async def _while_there(self, work: Awaitable[T], closing: asyncio.Future[None]) -> T:
+        """Wait for it, however long, while the daemon answers in between; until ``closing``."""
+        task: asyncio.Future[T] = asyncio.ensure_future(work)
+        waiting: set[asyncio.Future[Any]] = {task, closing}
+        try:
+            while not task.done():
+                await asyncio.wait(waiting, timeout=QUIET_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                if closing.done() and not task.done():
+                    raise self._broke_off()
+                if not task.done():
+                    await self.get("_ping")
+            return task.result()
+        finally:
+            task.cancel()
+
+    def _broke_off(self) -> HostUnreachable:
+        return HostUnreachable(_("The events of host {host} broke off."), host=self.host)
 
     async def hijack(self, path: str, body: Json) -> Streams:
         """A POST whose answer is a connection of its own to a process (``exec/ID/start``)."""
@@ -182,9 +222,14 @@ class Client:
 
     # -- the connection ------------------------------------------------------------------------------------------
 
-    async def _call(self, work: Callable[[aiodocker.Docker], Awaitable[T]], seconds: float) -> T:
+    async def _call(
+        self,
+        work: Callable[[aiodocker.Docker], Awaitable[T]],
+        seconds: float,
+        turns: asyncio.Semaphore | None = None,
+    ) -> T:
         try:
-            async with self._turns, asyncio.timeout(seconds):
+            async with turns or self._turns, asyncio.timeout(seconds):
                 return await work(await self._connected())
         except TimeoutError:
             raise self._slow(seconds) from None
@@ -194,13 +239,17 @@ class Client:
     async def _connected(self) -> aiodocker.Docker:
         """The client, made when first needed: its version is what both sides know."""
         async with self._connecting:
-            if self.ssh is not None:  # a connection that broke is made anew
+            if self.ssh is not None and not self._ended:  # a connection that broke is made anew
                 path = await self.ssh.forward_socket(self.place.path)
                 if path != self._path:
                     await self._forget()
                     self._path = path
-            if self._docker is None:
+            if self._docker is None and not self._ended:
                 self._docker = await self._make()
+            if self._ended:  # meanwhile, perhaps
+                await self._forget()
+            if self._docker is None:
+                raise HostUnreachable(_("The connection to host {host} was closed."), host=self.host)
             return self._docker
 
     async def _make(self) -> aiodocker.Docker:

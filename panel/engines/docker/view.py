@@ -15,12 +15,12 @@ from panel.engines.docker.limits import Limits, limits_of
 from panel.engines.docker.marks import REF, Kind, Mark, Note, Notes, mark_of
 from panel.engines.docker.networks import Site, endpoints, only
 from panel.engines.docker.ports import Ports, ports_of
+from panel.engines.docker.stats import Counters, Stats
 from panel.engines.types import BootDevice, DiskObservation, NicMode, NicObservation, PowerState, VmObservation
-from panel.errors import Conflict, EngineFailure, EngineTimeout, NotFound
+from panel.errors import Conflict, EngineFailure, NotFound
 from panel.i18n import gettext_noop as _
 
 KEPT_SECONDS = 120.0
-MIB = 1024**2
 _REF = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9a-f]{64}")
 STATES = {
     "created": PowerState.STOPPED, "configured": PowerState.STOPPED, "initialized": PowerState.STOPPED,
@@ -70,11 +70,13 @@ class Viewer:
         self._client, self._notes, self._site = client, notes, site
         self._kept: dict[str, _Kept] = {}
         self._host: tuple[float, Json] = (0.0, {})
+        self._stats = Stats(client)
         self.limits = Limits(client, notes)
 
     def forget(self, number: str) -> None:
         """Read it anew next time."""
         self._kept.pop(number, None)
+        self._stats.forget(number)
 
     async def info(self) -> Json:
         """What the daemon says of its host; kept for a while."""
@@ -102,14 +104,14 @@ class Viewer:
     async def observe(self) -> list[VmObservation]:
         """All containers of the host."""
         lines, notes, info = await asyncio.gather(self._lines(), self._notes.all(), self.info())
-        return await self._look(lines, notes, info)
+        return await self._look(lines, notes, info, every=True)
 
     async def inspect(self, ref: str) -> VmObservation:
         """One container, read now."""
         one = await self.one(ref)
-        self.forget(one.id)
+        self._kept.pop(one.id, None)
         notes, info = await asyncio.gather(self._notes.all(), self.info())
-        seen = await self._look([one.line], notes, info)
+        seen = await self._look([one.line], notes, info, every=False)
         if not seen:
             raise NotFound(_("There is no VM {ref} on the host. Scan the host to see what is there."), ref=ref[:64])
         return seen[0]
@@ -118,22 +120,18 @@ class Viewer:
         found = await self._client.get("containers/json", all="1", **filters)
         return [line for line in found or () if isinstance(line, dict)]
 
-    async def _look(self, lines: list[Json], notes: NoteBook, info: Json) -> list[VmObservation]:
+    async def _look(self, lines: list[Json], notes: NoteBook, info: Json, *, every: bool) -> list[VmObservation]:
         library = [Found(str(line["Id"]), line, mark_of(line.get("Labels"))) for line in lines]
-        if len(lines) > 1:
+        if every:
             for number in self._kept.keys() - {one.id for one in library}:
                 self.forget(number)
         kept = await asyncio.gather(*map(self._known, library))
         there = [(one, each) for one, each in zip(library, kept, strict=True) if each is not None]
         await self.limits.keep([(one.ref, each.whole) for one, each in there], notes)
         pids = [int((each.whole.get("State") or {}).get("Pid") or 0) for one, each in there if _on(one.state)]
-        ports, stats = await asyncio.gather(
-            ports_of(self._client, pids), asyncio.gather(*(self._stats(one) for one, _each in there))
-        )
-        return [
-            self._seen(one, each, counted, ports, notes, info)
-            for (one, each), counted in zip(there, stats, strict=True)
-        ]
+        on = [one.id for one, _each in there if _on(one.state)]
+        ports, stats = await asyncio.gather(ports_of(self._client, pids), self._stats.read(on, every=every))
+        return [self._seen(one, each, stats.get(one.id, {}), ports, notes, info) for one, each in there]
 
     async def _known(self, one: Found) -> _Kept | None:
         """What is kept of a container, read anew when its line has changed; None for one that has just gone."""
@@ -153,22 +151,12 @@ class Viewer:
                 return None
         return kept
 
-    async def _stats(self, one: Found) -> Json:
-        """The counters of a container that is on; empty when it has none, or the daemon takes too long."""
-        if not _on(one.state):
-            return {}
-        params = {"stream": "false", "one-shot": "true"}
-        try:
-            found = await self._client.get(container(one.id, "/stats"), **params)
-        except (NotFound, Conflict, EngineFailure, EngineTimeout):
-            return {}
-        return found if isinstance(found, dict) else {}
-
-    def _seen(self, one: Found, kept: _Kept, stats: Json, ports: Ports, notes: NoteBook, info: Json) -> VmObservation:
+    def _seen(
+        self, one: Found, kept: _Kept, counted: Counters, ports: Ports, notes: NoteBook, info: Json
+    ) -> VmObservation:
         noted = notes.get((Kind.TITLE, one.ref))
         title = str(noted.value) if noted else one.mark.title if one.mark else one.name
         cpus, memory = limits_of(kept.whole, notes.get((Kind.LIMITS, one.ref)), info)
-        counted = counters(stats) if stats else {}
         running = one.state is PowerState.RUNNING
         return VmObservation(
             ref=one.ref,
@@ -220,25 +208,6 @@ def _on(state: PowerState) -> bool:
 
 def _whole(number: float | None) -> int | None:
     return None if number is None else int(number)
-
-
-def counters(stats: Json) -> dict[str, float]:
-    """``cpu`` in seconds, ``memory`` in MiB, ``read``, ``write``, ``rx``, ``tx`` in bytes. Source: the API's reference, "Get
-    container stats": what is cached of files counts as free, as Docker's own client has it."""
-    found: dict[str, float] = {}
-    used = (stats.get("cpu_stats") or {}).get("cpu_usage") or {}
-    found["cpu"] = int(used.get("total_usage") or 0) / 1e9
-    memory = stats.get("memory_stats") or {}
-    details = memory.get("stats") or {}
-    cached = int(details.get("total_inactive_file") or details.get("inactive_file") or 0)
-    found["memory"] = max(0, int(memory.get("usage") or 0) - cached) / MIB
-    blocks = (stats.get("blkio_stats") or {}).get("io_service_bytes_recursive") or ()
-    for name in ("read", "write"):
-        found[name] = sum(int(row.get("value") or 0) for row in blocks if str(row.get("op", "")).lower() == name)
-    cards = (stats.get("networks") or {}).values()
-    found["rx"] = sum(int(card.get("rx_bytes") or 0) for card in cards)
-    found["tx"] = sum(int(card.get("tx_bytes") or 0) for card in cards)
-    return found
 
 
 def volumes(whole: Json) -> Iterable[DiskObservation]:
