@@ -66,7 +66,7 @@ async def unreachable(place: Place, host: str, error: BaseException) -> PanelErr
         if isinstance(cause, ssl.SSLCertVerificationError):
             shown = await shown_fingerprint(place.host, place.port)
             if shown:
-                return refused(host, shown, changed=False, reason=cause.verify_message or "")
+                return refused(host, shown, changed=False, reason=getattr(cause, "verify_message", "") or "")
     said = " ".join(str(cause) for cause in causes).lower()
     if any(isinstance(cause, ssl.SSLError) for cause in causes):
         if any(words in said for words in _OUR_CERTIFICATE):

@@ -73,13 +73,15 @@ class Networks:
             taken = [subnet for network in await self._all() for subnet in subnets(network)]
             if self._client.near:
                 taken += await asyncio.to_thread(local_routes)
-            subnet = free_subnet(taken)
+            info = await self._client.get("info")
+            seed = f"{self._client.podman} {info.get('Name')} {info.get('DockerRootDir')} {self._site.nat}"
+            subnet = free_subnet(seed, taken)
             body = {
                 "Name": self._site.nat,
                 "CheckDuplicate": True,
                 "Driver": "bridge",
                 "IPAM": {"Config": [{"Subnet": str(subnet), "Gateway": str(subnet[1])}]},
-                "Options": {BRIDGE_OPTION: bridge_name(self._site.nat)},
+                "Options": {BRIDGE_OPTION: bridge_name(seed)},
                 "Labels": {"openidcs.network": "nat"},
             }
             try:
@@ -289,11 +291,13 @@ def gateway(network: Json) -> str:
     return told or (str(subnet[1]) if subnet else "")
 
 
-def free_subnet(taken: Iterable[Network]) -> Network:
-    """The first 10.78.x.0/24 that overlaps nothing in ``taken``. ``Conflict`` when there is none."""
+def free_subnet(seed: str, taken: Iterable[Network]) -> Network:
+    """A 10.78.x.0/24 that overlaps nothing in ``taken``, beginning with one made of ``seed``: two daemons of a machine do not know
+    one another's networks. ``Conflict`` when there is none."""
     others = [network for network in taken if network.prefixlen > 0]
-    for third in range(256):
-        candidate = ipaddress.IPv4Network((f"10.78.{third}.0", 24))
+    first = hashlib.sha256(seed.encode()).digest()[0]
+    for step in range(256):
+        candidate = ipaddress.IPv4Network((f"10.78.{(first + step) % 256}.0", 24))
         if not any(candidate.overlaps(other) for other in others):
             return candidate
     raise Conflict(_("No free network in 10.78.0.0/16 on this host. Make one there and name it (network_nat)."))
@@ -318,9 +322,9 @@ def routes(text: str) -> list[Network]:
     return found
 
 
-def bridge_name(network: str) -> str:
-    """A name for the host's bridge: the kernel takes 15 characters."""
-    return f"oci-{hashlib.sha256(network.encode()).hexdigest()[:8]}"
+def bridge_name(seed: str) -> str:
+    """A name for the host's bridge, which no other daemon of the machine takes: the kernel has 15 characters for it."""
+    return f"oci-{hashlib.sha256(seed.encode()).hexdigest()[:8]}"
 
 
 def only(label: str, value: str) -> str:
