@@ -26,6 +26,7 @@ main() {
     test)
         install_packages "${PACKAGES_PYTHON[@]}" "${PACKAGES_LIBVIRT[@]}" "${PACKAGES_TESTS[@]}"
         install_proxy
+        install_containers
         ensure_python dev
         ;;
     dev)

@@ -37,7 +37,7 @@ SETTINGS = (  # columns of a host that say what machine it is: the others cost m
 MOST_AT_ONCE = 16  # other machines that are brought in line at the same time; this one never waits for them
 NO_WAY = _(
     "Forwards need SSH to the host, or a host that is the panel's own machine. Give its address as "
-    "qemu+ssh://USER@HOST/system (server_addr)."
+    "qemu+ssh://USER@HOST/system, or ssh://USER@HOST for Docker and Podman (server_addr)."
 )
 CARRYING = frozenset({"table", "chain", "map", "rule", "order", "sysctl"})  # differences in these can touch any forward
 

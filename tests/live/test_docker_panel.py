@@ -76,7 +76,6 @@ def test_a_container_is_a_vm(panel: PanelProcess, vm: dict[str, Any], docker: Da
 
 
 def test_a_forward_reaches_it_from_outside(panel: PanelProcess, vm: dict[str, Any], outside: tuple[str, str]) -> None:
-    assert ":FORWARD DROP" in run("iptables-save", "-t", "filter") or vm
     run("iptables", "-P", "FORWARD", "DROP")  # as dockerd sets it where forwarding was off before
     assert not fetch(outside, 0)
     rule = panel.ok("POST", f"/api/client/natadd{VM}", {"external_port": PORT, "internal_port": 80})

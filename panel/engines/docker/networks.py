@@ -292,8 +292,8 @@ def gateway(network: Json) -> str:
 
 
 def free_subnet(seed: str, taken: Iterable[Network]) -> Network:
-    """A 10.78.x.0/24 that overlaps nothing in ``taken``, beginning with one made of ``seed``: two daemons of a machine do not know
-    one another's networks. ``Conflict`` when there is none."""
+    """A 10.78.x.0/24 that overlaps nothing in ``taken``, beginning with one made of ``seed``: two daemons of a machine do not
+    know one another's networks. ``Conflict`` when there is none."""
     others = [network for network in taken if network.prefixlen > 0]
     first = hashlib.sha256(seed.encode()).digest()[0]
     for step in range(256):
