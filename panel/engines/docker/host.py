@@ -18,6 +18,11 @@ from panel.i18n import gettext_noop as _
 
 MIB = 1024**2
 SSH_SECONDS = 10.0
+UNLIMITED = {  # what the daemon says that its kernel cannot
+    "MemoryLimit": _("The host's kernel does not limit a container's memory."),
+    "CpuCfsQuota": _("The host's kernel does not limit a container's CPUs."),
+    "PidsLimit": _("The host's kernel does not limit a container's processes."),
+}
 _FAR = "head -n1 /proc/stat; cat /proc/meminfo; echo; df -Pk '{root}' 2>/dev/null | tail -n1"
 
 
@@ -67,9 +72,9 @@ def _doubts(client: Client, info: Json) -> list[Text]:
             Text(_("The daemon runs without root: its containers' addresses are not reached from the host, so there are no "
                    "forwards."))
         )  # fmt: skip
-    for key, what in (("MemoryLimit", _("memory")), ("CpuCfsQuota", _("CPUs")), ("PidsLimit", _("processes"))):
+    for key, doubt in UNLIMITED.items():
         if info.get(key) is False:
-            found.append(Text(_("The host's kernel does not limit a container's {what}."), {"what": Text(what)}))
+            found.append(Text(doubt))
     return found
 
 
