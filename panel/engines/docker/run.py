@@ -12,6 +12,7 @@ from panel.i18n import gettext_noop as _
 
 RUN_SECONDS = 20.0
 MOST_OUTPUT_BYTES = 64 * 1024
+ROOT = "0"  # by its number: an image need not have names
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +23,13 @@ class Ran:
     output: str
 
 
-async def begin(client: Client, ref: str, command: list[str], *, tty: bool, env: tuple[str, ...] = ()) -> str:
-    """Prepare a program; its number. ``Conflict`` when the container does not run."""
+async def begin(
+    client: Client, ref: str, command: list[str], *, tty: bool, env: tuple[str, ...] = (), user: str = ROOT
+) -> str:
+    """Prepare a program; its number. An empty ``user`` is the image's own. ``Conflict`` when the container does not run."""
     body: Json = {
         "Cmd": command, "Tty": tty, "Env": list(env), "AttachStdin": True, "AttachStdout": True, "AttachStderr": True,
+        "User": user,
     }  # fmt: skip
     return str((await client.post(container(ref, "/exec"), body))["Id"])
 

@@ -60,7 +60,7 @@ async def target(client: Client, ref: str, state: PowerState) -> TextTarget:
         raise Conflict(_("The image has no /bin/sh, so there is no terminal to open in it."))
 
     async def dial(size: TextSize, _take_over: bool) -> TextStream:
-        number = await begin(client, ref, [SHELL, "-c", _BEGIN], tty=True, env=ENVIRONMENT)
+        number = await begin(client, ref, [SHELL, "-c", _BEGIN], tty=True, env=ENVIRONMENT, user="")
         streams = await attach(client, number, tty=True)
         try:
             pid = await _begun(streams[0])
