@@ -28,6 +28,7 @@ main() {
     test)
         install_packages "${PACKAGES_PYTHON[@]}" "${PACKAGES_LIBVIRT[@]}" "${PACKAGES_TESTS[@]}" "${PACKAGES_VCSIM[@]}"
         install_proxy
+        install_containers
         ensure_python dev
         ;;
     bench)

@@ -86,6 +86,7 @@ def test_it_is_chinese() -> None:
             "Ctrl+Alt+Del",
             "https",
             "NAT",
+            "Docker / Podman",
             "Proxmox VE",
             "Python",
             "QEMU/KVM (libvirt)",

@@ -22,6 +22,7 @@ ENGINE_NAMES: dict[EngineKind, str] = {
     EngineKind.PROXMOX: "PromoxSetup",
     EngineKind.VSPHERE: "vSphereESXi",
     EngineKind.INCUS: "LxContainer",
+    EngineKind.DOCKER: "OCInterface",
     EngineKind.FAKE: "FakeEngine",
 }
 ENGINE_KINDS = {name: kind for kind, name in ENGINE_NAMES.items()}

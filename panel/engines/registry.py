@@ -14,6 +14,7 @@ ENGINES: dict[EngineKind, str] = {
     EngineKind.PROXMOX: "panel.engines.proxmox.engine:ProxmoxEngine",
     EngineKind.VSPHERE: "panel.engines.vsphere.engine:VsphereEngine",
     EngineKind.INCUS: "panel.engines.incus.engine:IncusEngine",
+    EngineKind.DOCKER: "panel.engines.docker.engine:DockerEngine",
     EngineKind.FAKE: "panel.engines.fake.engine:FakeEngine",
 }
 

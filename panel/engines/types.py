@@ -21,6 +21,7 @@ class EngineKind(StrEnum):
     PROXMOX = "proxmox"
     VSPHERE = "vsphere"
     INCUS = "incus"
+    DOCKER = "docker"
 
 
 class PowerState(StrEnum):

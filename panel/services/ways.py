@@ -13,7 +13,7 @@ from panel.i18n import gettext_noop as _
 LOCAL = "this machine"
 NO_SSH = _(
     "Forwards need SSH to the host, or a host that is the panel's own machine. Give its address as "
-    "qemu+ssh://USER@HOST/system (server_addr)."
+    "qemu+ssh://USER@HOST/system, or ssh://USER@HOST for Docker and Podman (server_addr)."
 )
 NO_MEANS = _(
     "This engine makes no port forwards itself, and the panel has no SSH login on its host to make them there."

@@ -16,7 +16,7 @@ from panel.i18n import gettext_noop as _
 from panel.models import Address, Forward, Network, Nic, Pool, Vm
 from panel.models.host import AtLimit
 
-PASSING = "vnet"  # what libvirt calls ports that nobody named
+PASSING = ("vnet", "veth")  # what libvirt, and what Docker calls ports that nobody named
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,8 @@ readonly PACKAGES_PROXY=(caddy)
 readonly PACKAGES_TESTS=(busybox chromium fonts-noto-cjk lxd openssh-client openssh-server openssl sshpass shellcheck procps)
 # VMware's simulator of vSphere is compiled of these (tests/doubles/vcsim.py)
 readonly PACKAGES_VCSIM=(golang-go golang-github-vmware-govmomi-dev)
+# container daemons, which the tests start on sockets and storage of their own; install_containers installs them
+readonly PACKAGES_CONTAINERS=(docker.io docker-registry podman netavark aardvark-dns runc)
 
 # Stops on a system for which we do not know the packages' names.
 check_system() {
@@ -85,4 +87,17 @@ install_proxy() {
         say "switching off Debian's caddy.service, which came with the package: the panel's Caddy needs its port 80"
         as_root systemctl disable --now --quiet caddy.service
     fi
+}
+
+# Installs the container daemons for tests. Debian starts services with them: those that came just now are switched off, and what
+# was there before stays as it is.
+install_containers() {
+    local missing unit
+    missing=$(missing_packages "${PACKAGES_CONTAINERS[@]}")
+    [ -n "$missing" ] || return 0
+    install_packages "${PACKAGES_CONTAINERS[@]}"
+    [ -d /run/systemd/system ] || return 0
+    for unit in docker.io:docker.service docker.io:docker.socket docker-registry:docker-registry.service podman:podman.socket; do
+        if grep -qx "${unit%%:*}" <<<"$missing"; then as_root systemctl disable --now --quiet "${unit#*:}" || true; fi
+    done
 }

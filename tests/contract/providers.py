@@ -34,6 +34,7 @@ class Rig(ABC):
         ports: whether the host's end of a running VM's interface has a name.
         many: how many VMs to make where many are wanted.
         boot_seconds: how long a guest may take until its agent answers.
+        most_nics: how many interfaces a VM of this host may have.
         shutdown_seconds: how long ``SHUTDOWN`` of a guest that does not listen may take to give up.
     """
 
@@ -45,6 +46,7 @@ class Rig(ABC):
     prefix = "ct-"
     ports = True
     many = 5
+    most_nics = 2
     boot_seconds = 120.0
     shutdown_seconds = 90.0
 
@@ -202,6 +204,20 @@ def incus_rig(request: pytest.FixtureRequest) -> AbstractContextManager[Rig]:
     return rig(request)
 
 
+def docker_rig(request: pytest.FixtureRequest) -> AbstractContextManager[Rig]:
+    """A real Docker of the suite's own."""
+    from .docker_rig import docker_rig as rig
+
+    return rig(request)
+
+
+def podman_rig(request: pytest.FixtureRequest) -> AbstractContextManager[Rig]:
+    """A real Podman of the suite's own."""
+    from .docker_rig import podman_rig as rig
+
+    return rig(request)
+
+
 @dataclass(frozen=True)
 class EngineUnderTest:
     """An engine, and how to set up a host for it. ``live`` ones need something real on this machine. ``mode`` tells several hosts
@@ -226,4 +242,6 @@ PROVIDERS: tuple[EngineUnderTest, ...] = (
     EngineUnderTest(EngineKind.VSPHERE, vcenter_rig, live=True, mode="vcenter"),
     EngineUnderTest(EngineKind.VSPHERE, esxi_rig, live=True, mode="esxi"),
     EngineUnderTest(EngineKind.INCUS, incus_rig, live=True),
+    EngineUnderTest(EngineKind.DOCKER, docker_rig, live=True),
+    EngineUnderTest(EngineKind.DOCKER, podman_rig, live=True, mode="podman"),
 )

@@ -71,7 +71,8 @@ async def test_images(engine: Engine, rig: Rig) -> None:
             assert image.size_bytes > 0
             assert image.virtual_gib > 0
         else:
-            assert (image.size_bytes, image.virtual_gib) == (0, 0)
+            assert image.size_bytes >= 0  # of what is on the host; no disk has to be as large
+            assert image.virtual_gib == 0
     assert (
         not engine.capabilities.disk_size
         or next(image.virtual_gib for image in images if image.name == rig.big_image) > 1

@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -57,6 +59,7 @@ class SshConnection:
         self._sessions = asyncio.Semaphore(MOST_SESSIONS)
         self._busy = 0
         self._idle: asyncio.TimerHandle | None = None
+        self._forwards: dict[str, tuple[asyncssh.SSHClientConnection, str]] = {}
 
     async def user(self) -> str:
         """Who we are there (the endpoint's user, or else the one that ~/.ssh/config or our own name gives)."""
@@ -146,8 +149,36 @@ class SshConnection:
             if self._open is connection:
                 self._open = None
 
+    async def forward_socket(self, remote: str) -> str:
+        """A unix socket on this machine, for us alone, that leads to the socket ``remote`` of the host: the same as long as the
+        connection lasts, which it does while it is asked for, and until ``close``; another after it broke."""
+        connection, _fresh = await self._connected()
+        known = self._forwards.get(remote)
+        if known is not None and known[0] is connection:
+            return known[1]
+        folder = await asyncio.to_thread(tempfile.mkdtemp, prefix="openidcs-")
+        path = str(Path(folder, "socket"))
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await connection.forward_local_path(path, remote)
+        except (OSError, asyncssh.Error) as error:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            raise self._lost() from error
+        await self._drop_forwards(remote)
+        self._busy += 1
+        self._forwards[remote] = (connection, path)
+        return path
+
+    async def _drop_forwards(self, *remotes: str) -> None:
+        for remote in remotes:
+            _connection, path = self._forwards.pop(remote, (None, ""))
+            if path:
+                self._busy -= 1
+                await asyncio.to_thread(shutil.rmtree, Path(path).parent, ignore_errors=True)
+
     async def close(self) -> None:
         """Disconnect. Never raises; what is called later connects again."""
+        await self._drop_forwards(*self._forwards)
         if self._idle is not None:
             self._idle.cancel()
         connection, self._open = self._open, None
