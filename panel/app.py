@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import structlog
 from quart import Quart, Response, has_websocket_context, redirect, request, websocket
+from quart.ctx import RequestContext
 from quart.json.provider import DefaultJSONProvider
 from quart_rate_limiter import RateLimiter, RateLimitExceeded
 from quart_schema import Info, OpenAPIProvider, QuartSchema
@@ -23,6 +24,7 @@ from panel.api.prometheus import blueprint as prometheus
 from panel.api.wire import to_jsonable
 from panel.console.routes import blueprint as console
 from panel.console.websocket import BoundedWebsocketConnection
+from panel.courtesy import Courtesy
 from panel.engines.common.tls import FINGERPRINT
 from panel.engines.types import EngineKind
 from panel.errors import CertificateRefused, InvalidInput, NotFound, PanelError, TooLarge, TooManyRequests
@@ -31,6 +33,7 @@ from panel.gateways.caddy.gateway import CaddyGateway
 from panel.gateways.reach import ImaginaryConnector, NetworkConnector
 from panel.i18n import gettext_noop as _
 from panel.models.database import close_database, open_database
+from panel.models.reading import reading
 from panel.pages import blueprint as pages
 from panel.security import SecretBox
 from panel.services.access import AccessService
@@ -81,6 +84,16 @@ HEADERS = {
 terminal = structlog.get_logger("panel")
 
 
+class Panel(Quart):
+    """Serves requests before what works in the background; and those that only read, beside what it writes."""
+
+    async def full_dispatch_request(self, request_context: RequestContext | None = None) -> Any:
+        """Until the answer begins: a stream goes on without either."""
+        services: Services = self.extensions["panel"]
+        with services.courtesy.serving(), reading(request.method in {"GET", "HEAD"}):
+            return await super().full_dispatch_request(request_context)
+
+
 class JsonProvider(DefaultJSONProvider):
     """orjson, and what pydantic can turn into JSON."""
 
@@ -106,8 +119,9 @@ def build_services(settings: Settings) -> Services:
     audit = AuditLog()
     pool = EnginePool(box)
     access = AccessService(settings, box, events, audit)
-    observations = Observations(events)
-    observer = Observer(settings, pool, observations, events, audit)
+    courtesy = Courtesy()
+    observations = Observations(events, courtesy)
+    observer = Observer(settings, pool, observations, events, audit, courtesy)
     tasks = TaskService(box, events, audit)
     images = ImageService(settings, pool, observer, audit)
     gateways = GatewayService(pool, events, audit)
@@ -128,6 +142,7 @@ def build_services(settings: Settings) -> Services:
         events=events,
         audit=audit,
         access=access,
+        courtesy=courtesy,
         pool=pool,
         tasks=tasks,
         observer=observer,
@@ -159,7 +174,7 @@ def build_services(settings: Settings) -> Services:
 def create_app(settings: Settings) -> Quart:
     """The panel as an ASGI application."""
     services = build_services(settings)
-    app = Quart(__name__, static_folder=None, template_folder=None)
+    app = Panel(__name__, static_folder=None, template_folder=None)
     app.extensions["panel"] = services
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     app.request_class = web.PanelRequest
