@@ -129,7 +129,7 @@ def build_services(settings: Settings) -> Services:
     observer.inventories.append(addresses.sync_networks)
     observer.rounds.append(lambda host_id: gateways.wake(host_id, look=True))
     observations.rewired = gateways.wake
-    metrics = MetricsService(settings.observe_seconds)
+    metrics = MetricsService(settings.observe_seconds, courtesy=courtesy)
     observations.measured, observer.measured = metrics.vms_seen, metrics.host_seen
     probes = ProbeService(settings, gateways, events, NetworkConnector(), ImaginaryConnector())
     sites = SiteService(
@@ -220,7 +220,7 @@ def _install_hooks(app: Quart, services: Services) -> None:
         background.add(asyncio.create_task(_housekeeping(services)))
         gc.collect()
         gc.freeze()
-        gc.set_threshold(50_000, 20, 50)
+        gc.set_threshold(3_000, 20, 50)  # more often, less at once: a request leaves 2,000 objects in cycles
 
     @app.after_serving
     async def stop() -> None:
