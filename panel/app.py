@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import structlog
 from quart import Quart, Response, has_websocket_context, redirect, request, websocket
+from quart.ctx import RequestContext
 from quart.json.provider import DefaultJSONProvider
 from quart_rate_limiter import RateLimiter, RateLimitExceeded
 from quart_schema import Info, OpenAPIProvider, QuartSchema
@@ -24,6 +25,7 @@ from panel.api.wire import to_jsonable
 from panel.console.relay import RELAY, Relay
 from panel.console.routes import blueprint as console
 from panel.console.websocket import BoundedWebsocketConnection
+from panel.courtesy import Courtesy
 from panel.engines.common.tls import FINGERPRINT
 from panel.engines.types import EngineKind
 from panel.errors import CertificateRefused, InvalidInput, NotFound, PanelError, TooLarge, TooManyRequests
@@ -32,6 +34,7 @@ from panel.gateways.caddy.gateway import CaddyGateway
 from panel.gateways.reach import ImaginaryConnector, NetworkConnector
 from panel.i18n import gettext_noop as _
 from panel.models.database import close_database, open_database
+from panel.models.reading import reading
 from panel.pages import blueprint as pages
 from panel.security import SecretBox
 from panel.services.access import AccessService
@@ -83,6 +86,16 @@ HEADERS = {
 terminal = structlog.get_logger("panel")
 
 
+class Panel(Quart):
+    """Serves requests before what works in the background; and those that only read, beside what it writes."""
+
+    async def full_dispatch_request(self, request_context: RequestContext | None = None) -> Any:
+        """Until the answer begins: a stream goes on without either."""
+        services: Services = self.extensions["panel"]
+        with services.courtesy.serving(), reading(request.method in {"GET", "HEAD"}):
+            return await super().full_dispatch_request(request_context)
+
+
 class JsonProvider(DefaultJSONProvider):
     """orjson, and what pydantic can turn into JSON."""
 
@@ -108,8 +121,9 @@ def build_services(settings: Settings) -> Services:
     audit = AuditLog()
     pool = EnginePool(box)
     access = AccessService(settings, box, events, audit)
-    observations = Observations(events)
-    observer = Observer(settings, pool, observations, events, audit)
+    courtesy = Courtesy()
+    observations = Observations(events, courtesy)
+    observer = Observer(settings, pool, observations, events, audit, courtesy)
     tasks = TaskService(box, events, audit)
     images = ImageService(settings, pool, observer, audit)
     gateways = GatewayService(pool, events, audit)
@@ -117,7 +131,7 @@ def build_services(settings: Settings) -> Services:
     observer.inventories.append(addresses.sync_networks)
     observer.rounds.append(lambda host_id: gateways.wake(host_id, look=True))
     observations.rewired = gateways.wake
-    metrics = MetricsService(settings.observe_seconds)
+    metrics = MetricsService(settings.observe_seconds, courtesy=courtesy)
     observations.measured, observer.measured = metrics.vms_seen, metrics.host_seen
     probes = ProbeService(settings, gateways, events, NetworkConnector(), ImaginaryConnector())
     sites = SiteService(
@@ -130,6 +144,7 @@ def build_services(settings: Settings) -> Services:
         events=events,
         audit=audit,
         access=access,
+        courtesy=courtesy,
         pool=pool,
         tasks=tasks,
         observer=observer,
@@ -162,7 +177,7 @@ def build_services(settings: Settings) -> Services:
 def create_app(settings: Settings) -> Quart:
     """The panel as an ASGI application."""
     services = build_services(settings)
-    app = Quart(__name__, static_folder=None, template_folder=None)
+    app = Panel(__name__, static_folder=None, template_folder=None)
     app.extensions["panel"] = services
     if settings.console_relay:
         app.extensions[RELAY] = Relay()
@@ -210,7 +225,7 @@ def _install_hooks(app: Quart, services: Services) -> None:
         background.add(asyncio.create_task(_housekeeping(services)))
         gc.collect()
         gc.freeze()
-        gc.set_threshold(50_000, 20, 50)
+        gc.set_threshold(3_000, 20, 50)  # more often, less at once: a request leaves 2,000 objects in cycles
 
     @app.after_serving
     async def stop() -> None:

@@ -47,6 +47,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 YEAR = 31_536_000
 COMPRESSED = {".css", ".js", ".svg", ".json", ".txt"}
 UPLOAD_PATH = re.compile(r"/hosts/[^/]+/uploads/[0-9a-f]{32}/pieces$")
+PACKED = {"text/html", "application/json"}
 SMALLEST = 1000  # bytes of HTML: what is smaller fits into one packet anyway
 
 
@@ -248,8 +249,9 @@ async def serve_asset(digest: str, path: str) -> Response:
 
 
 async def compress(response: Response) -> Response:
-    """Pages and fragments, for whoever takes gzip. Their CSRF token is veiled for this. Streams stay as they are."""
-    if response.mimetype != "text/html":
+    """Pages, fragments and what the API lists, for whoever takes gzip. The CSRF token of pages is veiled for this: an answer
+    that has a secret and what an attacker chose must not tell by its length. Streams stay as they are."""
+    if response.mimetype not in PACKED:
         return response
     response.vary.add("Accept-Encoding")
     body = await response.get_data(as_text=False)

@@ -12,6 +12,7 @@ from tortoise.exceptions import BaseORMException
 from tortoise.migrations.api import migrate as run_migrations
 
 from panel.errors import ConfigError
+from panel.models.reading import READER, ReadRouter
 
 SCHEMES = ("sqlite://", "postgres://", "asyncpg://")
 
@@ -21,10 +22,12 @@ def config(url: str, *, migrating: bool = False) -> dict[str, Any]:
 
     While migrating, SQLite's foreign keys are off: Tortoise rebuilds tables, and dropping a parent would cascade.
     """
+    connections = {"default": url}
     if url.startswith("sqlite://"):
         url += f"?journal_mode=WAL&busy_timeout=10000&synchronous=NORMAL&foreign_keys={'OFF' if migrating else 'ON'}"
+        connections = {"default": url} if migrating else {"default": url, READER: url + "&query_only=ON"}
     return {
-        "connections": {"default": url},
+        "connections": connections,
         "apps": {
             "models": {
                 "models": ["panel.models"],
@@ -79,10 +82,17 @@ async def open_database(url: str) -> None:
     """
     _check_scheme(url)
     try:
-        await Tortoise.init(config=config(url), _enable_global_fallback=True)
+        routers: list[str | type] = [ReadRouter] if url.startswith("sqlite://") else []
+        await Tortoise.init(config=config(url), routers=routers, _enable_global_fallback=True)
         await connections.get("default").execute_query("SELECT 1")
     except (BaseORMException, OSError) as error:
         raise ConfigError("The database cannot be opened: {reason}.", reason=_short(error)) from error
+
+
+def part_of() -> str:
+    """The filter for a part of a text, in either case. SQLite's LIKE sees no difference of ASCII's cases itself; folding
+    both sides before it, as Tortoise's ``icontains`` does, costs two and a half times as much."""
+    return "contains" if connections.get("default").capabilities.dialect == "sqlite" else "icontains"
 
 
 async def close_database() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from quart import request
 
 from panel import web
-from panel.i18n import gettext
+from panel.i18n import gettext, ngettext
 from panel.i18n import gettext_noop as _
 from panel.pages.lists import SIZES
 
@@ -70,6 +70,18 @@ def kept() -> Look:
 def column_head(key: str) -> tuple[str, str]:
     """A column's key and what it is called."""
     return key, column_word(key)
+
+
+@web.add_global
+def share(value: float | None, of: float | None) -> float | None:
+    """A part in percent, 0..100; None when it is not known."""
+    return None if value is None or not of else round(min(max(100 * value / of, 0.0), 100.0), 1)
+
+
+@web.add_global
+def cpus(count: int) -> str:
+    """How many CPUs, in words."""
+    return ngettext("%(num)s CPU", "%(num)s CPUs", count) % {"num": count}
 
 
 @web.add_filter

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from tortoise.functions import Count, Sum
@@ -55,17 +56,15 @@ class VmRow:
     url: str
     console_url: str
     power_url: str
+    host_url: str
     busy: Busy | None
     buttons: tuple[PowerButton, ...]
+    main: PowerButton  # the action that is wanted most often in the VM's state
+    others: tuple[PowerButton, ...]
     console_reason: str | None
     addresses: tuple[str, ...]
     tags: tuple[str, ...]
     spark: Spark | None  # None too when it was not asked for
-
-    @property
-    def main(self) -> PowerButton:
-        """The action that is wanted most often in the VM's state."""
-        return next((button for button in self.buttons if button.reason is None), self.buttons[0])
 
     @property
     def screen_reason(self) -> str | None:
@@ -80,12 +79,6 @@ class VmRow:
         if self.vm.state not in {PowerState.RUNNING, PowerState.SUSPENDED}:
             return say(_("The VM is not running, so it has no screen."))
         return None
-
-    @property
-    def others(self) -> tuple[PowerButton, ...]:
-        """The remaining actions."""
-        main = self.main
-        return tuple(button for button in self.buttons if button is not main)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,24 +133,41 @@ async def vm_rows_by_id(ids: Iterable[int], *, history: bool = False) -> list[Vm
 
 
 def _vm_row(vm: Vm, task: Mapping[str, Any] | None, tags: tuple[str, ...], cpu: Sequence[float | None]) -> VmRow:
-    path = {"host": vm.host.name, "vm": vm.name}
+    page, console, power, host = _urls(web.connection().root_path, vm.host.name, vm.name)
     busy = None
     if task is not None:
         started = task["status"] is TaskStatus.RUNNING or task["percent"]
         url = web.url("pages.task", task=task["id"])
         busy = Busy(task["id"], task_word(task["kind"]), task["percent"] if started else None, url)
+    buttons = tuple(_button(vm, action, busy) for action in ACTIONS)
+    main = next((button for button in buttons if button.reason is None), buttons[0])
     return VmRow(
         vm=vm,
         state="creating" if vm.creating else str(vm.state),
-        url=web.url("pages.vm", **path),
-        console_url=web.url("console.page", **path),
-        power_url=web.url("pages.vm_power", **path),
+        url=page,
+        console_url=console,
+        power_url=power,
+        host_url=host,
         busy=busy,
-        buttons=tuple(_button(vm, action, busy) for action in ACTIONS),
+        buttons=buttons,
+        main=main,
+        others=tuple(button for button in buttons if button is not main),
         console_reason=_console_reason(vm),
         addresses=tuple(address for nic in vm.nics for address in nic.addresses),
         tags=tags,
         spark=spark_of(cpu) if cpu else None,
+    )
+
+
+@lru_cache(10_000)
+def _urls(_root_path: str, host: str, vm: str) -> tuple[str, str, str, str]:
+    """A VM's page, console, power actions, and its host's page: Werkzeug builds each URL anew, which a list feels."""
+    path = {"host": host, "vm": vm}
+    return (
+        web.url("pages.vm", **path),
+        web.url("console.page", **path),
+        web.url("pages.vm_power", **path),
+        web.url("pages.host", host=host),
     )
 
 

@@ -14,6 +14,7 @@ from panel.errors import InvalidInput, PanelError
 from panel.i18n import gettext
 from panel.i18n import gettext_noop as _
 from panel.models import Host, Nic, Vm
+from panel.models.database import part_of
 from panel.pages import columns
 from panel.pages.forms import Form
 from panel.pages.labels import labels_context
@@ -102,7 +103,7 @@ async def vms_page(actor: Actor) -> Response:
 async def _conditions(filters: dict[str, str]) -> list[Q]:
     conditions = []
     if text := filters["q"]:
-        words = Q(name__icontains=text) | Q(title__icontains=text) | Q(os_name__icontains=text)
+        words = Q(*(Q(**{f"{column}__{part_of()}": text}) for column in ("name", "title", "os_name")), join_type="OR")
         if PART_OF_MAC.fullmatch(text):
             macs = Nic.filter(mac__icontains=text.lower().replace("-", ":")).limit(200)
             words |= Q(id__in=await macs.values_list("vm_id", flat=True))

@@ -49,7 +49,7 @@ async def backup(settings: Settings, path: Path, *, with_key: bool = False, pass
     await open_database(settings.database)
     try:
         with backup_writer(path, Head(__version__, now().isoformat(), box.seal(PROOF), key)) as writer:
-            async with in_transaction() as connection:
+            async with in_transaction("default") as connection:
                 await dump.snapshot(connection)
                 for table, model in dump.tables().items():
                     if table in PASSING and not passing:
@@ -103,7 +103,7 @@ async def _replace(url: str, path: Path, *, only_empty: bool = False) -> Copied:
     try:
         if not url.startswith("sqlite://"):
             await check_alone()
-        async with in_transaction() as connection:
+        async with in_transaction("default") as connection:
             if only_empty:
                 for table, model in dump.tables().items():
                     if await model.all(using_db=connection).exists():

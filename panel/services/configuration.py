@@ -103,7 +103,7 @@ class ConfigurationService:
         if await Task.exists(status__in=LIVING):
             raise Conflict(_("A task is at work. Load when none is."))
         before = await self._access.token()
-        async with in_transaction():
+        async with in_transaction("default"):
             await Setting.filter(key=TOKEN_KEY).update(value=saved.token)
             certificates = await apply_certificates(saved.certificates)
             for item in saved.hosts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from panel.courtesy import Courtesy
 from panel.events import EventBus
 from panel.security import SecretBox
 from panel.services.access import AccessService
@@ -46,6 +47,7 @@ class Services:
     events: EventBus
     audit: AuditLog
     access: AccessService
+    courtesy: Courtesy
     pool: EnginePool
     tasks: TaskService
     observer: Observer

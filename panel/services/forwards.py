@@ -149,7 +149,7 @@ class ForwardService:
             else:
                 start = _free(vm.host, count, refused)
             try:
-                async with in_transaction():
+                async with in_transaction("default"):
                     forward = await Forward.create(
                         host_id=vm.host_id, vm_id=vm.id, protocol=protocol.value, external_start=start,
                         external_end=start + count - 1, internal_ip=internal, internal_start=request.internal_start,

@@ -39,7 +39,7 @@ class LabelService:
         before = (await tags_of([vm.id])).get(vm.id, ())
         if (before, vm.notes) == (tuple(wanted), text):
             return False
-        async with in_transaction():
+        async with in_transaction("default"):
             if not await Vm.filter(id=vm.id).update(notes=text):
                 raise NotFound(_("There is no VM {name} on host {host}."), name=vm.name, host=vm.host.name)
             await set_tags(vm.id, wanted)

@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 from tortoise.exceptions import IntegrityError
 
+from panel.courtesy import Courtesy
 from panel.models import Host, HostMetrics, Vm, VmMetrics
 from panel.services.observations import Known
 from panel.services.series import (
@@ -35,7 +36,7 @@ from panel.services.series import (
 from panel.services.tracks import Track
 
 FLUSH_SECONDS = 60.0
-SLICE = 50  # VMs that are written at once: the loop is free between two slices
+SLICE = 25  # VMs that are written at once: requests come first between two slices
 REACH = 20.0  # seconds that one sample may stand for, at least; three rounds when they are slower
 IDLE = 600.0  # seconds after which nothing is kept in memory of what is not measured any more
 RATES = ("disk_read", "disk_write", "net_rx", "net_tx")
@@ -78,7 +79,10 @@ Chunks = dict[tuple[int, int], bytearray]  # by owner and by the moment at which
 class MetricsService:
     """Keeps and reads the history of VMs and hosts. ``clock``: seconds since 1970."""
 
-    def __init__(self, observe_seconds: float, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, observe_seconds: float, clock: Callable[[], float] = time.time, courtesy: Courtesy | None = None
+    ) -> None:
+        self._courtesy = courtesy or Courtesy()
         self._reach = max(REACH, 3 * observe_seconds)
         self._clock = clock
         self._tracks: dict[Table, dict[int, Track]] = {VMS: {}, HOSTS: {}}
@@ -133,8 +137,8 @@ class MetricsService:
                         del tracks[owner]
                 waiting = [owner for owner, track in tracks.items() if track.closed]
                 for first in range(0, len(waiting), SLICE):
+                    await self._courtesy.give_way()
                     await self._write(table, waiting[first : first + SLICE])
-                    await asyncio.sleep(0)
 
     async def _loop(self) -> None:
         while True:

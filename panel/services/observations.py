@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
+from panel.courtesy import Courtesy
 from panel.engines.types import NicObservation, PowerState, Snapshot, VmObservation
 from panel.events import EventBus, VmChanged
 from panel.models import Address, Host, Nic, Vm
@@ -24,7 +25,7 @@ NEWS = tuple(name for name in STORED if name not in {"seen_at", "state_since"}) 
 READ = ("id", "ref", "pending", *NEWS)
 NIC = ("mode", "network", "addresses", "port", "model")  # what is seen of an interface, beside its MAC
 AT_ONCE = 2  # rounds at the database at the same time: a request waits for these few, not for all hosts
-SLICE = 100  # VMs that are gone through at once: the loop is free between two slices
+SLICE = 25  # VMs that are gone through at once: requests come first between two slices
 COUNTERS = {
     "disk_read": "disk_read_bytes",
     "disk_write": "disk_write_bytes",
@@ -77,8 +78,9 @@ class _Sample:
 class Observations:
     """Applies what engines report to the rows of VMs."""
 
-    def __init__(self, events: EventBus) -> None:
+    def __init__(self, events: EventBus, courtesy: Courtesy | None = None) -> None:
         self._events = events
+        self._courtesy = courtesy or Courtesy()
         self._samples: dict[int, _Sample] = {}
         self._touched: dict[int, float] = {}
         self._slots = asyncio.Semaphore(AT_ONCE)
@@ -104,6 +106,7 @@ class Observations:
             await self._apply_round(host, {item.ref: item for item in seen}, began)
 
     async def _apply_round(self, host: Host, by_ref: Mapping[str, VmObservation], began: float) -> None:
+        await self._courtesy.give_way()
         rows = await _known(host)
         changes: dict[int, dict[str, Any]] = {}
         measured: list[Known] = []
@@ -116,7 +119,7 @@ class Observations:
                 if counted and vm.state is PowerState.RUNNING:
                     measured.append(vm)
             if number % SLICE == 0:
-                await asyncio.sleep(0)
+                await self._courtesy.give_way()
         self.measured(host.id, measured)
         await self._store_round(host, rows, changes, began)
 
@@ -140,6 +143,7 @@ class Observations:
         touched = [vm.id for vm in rows if self._touched.get(vm.id, 0.0) >= began]
         for vm_id in touched:
             changes.pop(vm_id, None)
+        await self._courtesy.give_way()
         await write_changes(Vm, changes)
         await self._nothing_pends([vm for vm in rows if vm.id in changes])
         if rows:

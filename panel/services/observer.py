@@ -11,6 +11,7 @@ from dataclasses import asdict
 
 import structlog
 
+from panel.courtesy import Courtesy
 from panel.engines.base import Engine
 from panel.engines.types import VmEvent
 from panel.errors import NotFound, PanelError
@@ -59,12 +60,14 @@ class Observer:
         observations: Observations,
         events: EventBus,
         audit: AuditLog,
+        courtesy: Courtesy,
     ) -> None:
         self._settings = settings
         self._pool = pool
         self._observations = observations
         self._events = events
         self._audit = audit
+        self._courtesy = courtesy
         self._watches: dict[int, _Watch] = {}
         self.inventories: list[Callable[[Host, Engine], Awaitable[None]]] = []  # what other services look at, rarely
         self.rounds: list[Callable[[int], None]] = []  # told of each round that went well
@@ -150,6 +153,7 @@ class Observer:
             info = await engine.probe()
             await engine.prepare()
             host.version, watch.prepared = info.version, True
+        await self._courtesy.give_way()
         began = time.monotonic()
         seen = await engine.observe()
         await self._observations.apply_round(host, seen, began)
@@ -166,6 +170,7 @@ class Observer:
 
     async def _take_inventory(self, host: Host, engine: Engine) -> None:
         for look in self.inventories:
+            await self._courtesy.give_way()
             await look(host, engine)
         if capabilities(host.engine).images:
             await self.store_images(host, engine)

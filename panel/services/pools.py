@@ -155,7 +155,7 @@ class PoolService:
         pool = await self.pool(network, pool_id)
         before, values = space_of(pool), _checked(request)
         try:
-            async with in_transaction():
+            async with in_transaction("default"):
                 await pool.update_from_dict(values).save()
                 await self._check_beside(network, pool)
                 after = space_of(pool)
@@ -173,7 +173,7 @@ class PoolService:
         actor.require(Permission.MANAGE)
         network = await self.get(host, name)
         pool = await self.pool(network, pool_id)
-        async with in_transaction():
+        async with in_transaction("default"):
             await Pool.filter(id=pool.id).delete()
             for row in await self._holders(network, space_of(pool)):
                 raise Conflict(

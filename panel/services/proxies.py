@@ -112,7 +112,7 @@ class ProxyService:
         proxy = rows[index]
         if proxy_id is not None and proxy.id != proxy_id:
             raise Conflict(_("Position {index} is another domain by now. Read the list again."), index=index)
-        async with in_transaction():
+        async with in_transaction("default"):
             await proxy.delete()
             if proxy.certificate_id is not None:
                 await Certificate.filter(id=proxy.certificate_id).delete()
@@ -173,7 +173,7 @@ class ProxyService:
         if request.ssl:
             state = CertificateState.WAITING if upload is None else CertificateState.VALID
         try:
-            async with in_transaction():
+            async with in_transaction("default"):
                 certificate = None
                 if upload is not None:
                     certificate = await Certificate.create(

@@ -126,4 +126,5 @@ def _table() -> array[float]:
 
 
 def _rounded(value: float) -> float:
-    return round(value, 2) if value < 1000 else float(round(value))
+    """To four digits: what is kept is no more exact, and the rest would be most of an answer's weight."""
+    return round(float(f"{value:.4g}"), 2)

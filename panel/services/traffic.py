@@ -93,7 +93,7 @@ class TrafficKeeper:
         False: it could not be written, and is with the next count."""
         counts = _by_id(seen)
         try:
-            async with in_transaction():
+            async with in_transaction("default"):
                 await self._add(counts)
                 gone = TrafficMark.filter(vm__host_id__in=list(host_ids)).exclude(vm_id__in=[*counts, 0])
                 await TrafficMark.filter(id__in=await gone.values_list("id", flat=True)).delete()
@@ -106,7 +106,7 @@ class TrafficKeeper:
         """The last counts of VMs that are no longer counted."""
         last = _by_id(counts)
         try:
-            async with in_transaction():
+            async with in_transaction("default"):
                 await self._add(last)
                 await TrafficMark.filter(vm_id__in=[*last, 0]).delete()
         except IntegrityError:

@@ -76,10 +76,6 @@ class VmService:
             raise NotFound(_("There is no host {name}."), name=host_name)
         raise NotFound(_("There is no VM {name} on host {host}."), name=name, host=host_name)
 
-    async def on_host(self, host: Host) -> list[Vm]:
-        """All VMs of a host, by name, with their interfaces."""
-        return await Vm.filter(host_id=host.id).order_by("name").prefetch_related("nics__given", "host")
-
     # -- creating ------------------------------------------------------------------------------------------------
 
     async def problems(self, host: Host, request: VmRequest) -> list[PanelError]:
@@ -127,7 +123,7 @@ class VmService:
 
     async def _store(self, host: Host, spec: VmSpec, request: VmRequest) -> Vm:
         try:
-            async with in_transaction():
+            async with in_transaction("default"):
                 vm = await Vm.create(
                     host=host,
                     name=spec.name,

@@ -5,6 +5,7 @@ import { createHash } from "node:crypto";
 import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { aloneIn, purge } from "./purge.mjs";
 
 const [work, out] = process.argv.slice(2);
 const here = dirname(fileURLToPath(import.meta.url));
@@ -82,7 +83,11 @@ for (const pkg of manifest.packages) {
     writeFileSync(join(out, name), text);
     written[name] = createHash("sha256").update(text).digest("hex");
   };
-  for (const { from, to } of pkg.files ?? []) write(to, clean(readFileSync(join(folder, from), "utf8"), to));
+  for (const { from, to, purge: less } of pkg.files ?? []) {
+    const whole = clean(readFileSync(join(folder, from), "utf8"), to);
+    if (less) writeFileSync(join(here, "classes.txt"), aloneIn(whole).join("\n") + "\n");
+    write(to, less ? purge(whole, join(here, "../..")) : whole);
+  }
   if (pkg.sprite) write(pkg.sprite.to, sprite(folder, pkg.sprite.icons));
   if (pkg.bundle) write(pkg.bundle.to, bundle(folder, tool(), pkg.bundle));
   write(`licences/${short}.txt`, licenceText(folder, pkg, short));

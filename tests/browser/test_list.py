@@ -202,3 +202,18 @@ def test_the_last_hour_and_a_creation_arrive(fake_panel: PanelProcess, login: Lo
     assert page.evaluate("window.notReloaded") is True
     fake_panel.ok("DELETE", "/api/client/delete/host1/made-now?wait=20")
     expect(row(page, "made-now")).to_have_count(0, timeout=15_000)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_usual_columns_fit_into_1280_pixels(fake_panel: PanelProcess, login: Login, language: str) -> None:
+    page = login(fake_panel)
+    page.context.add_cookies([{"name": "openidcs_language", "value": language, "url": fake_panel.url}])
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.goto("/vms")
+    expect(page.locator("#vm-rows > tr").first).to_be_visible()
+    assert (
+        page.evaluate(
+            "(() => { const t = document.querySelector('.table-scroll'); return t.scrollWidth - t.clientWidth })()"
+        )
+        <= 0
+    )

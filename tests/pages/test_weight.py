@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import random
 import re
 
 import pytest
@@ -10,12 +11,15 @@ from quart import Quart
 
 from panel import web
 from panel.engines.types import EngineKind
+from panel.models import Host, Vm
 from panel.security import PANEL
 from panel.services.container import Services
 from panel.services.hosts import HostRequest
 from tests.pages.conftest import Browser
 
-NEXT_PAGE = 15 * 1024  # bytes of compressed HTML
+NEXT_PAGE = 15 * 1024  # bytes of compressed HTML, and of what its scripts fetch
+FIRST_PAGE = 150 * 1024  # with all that it loads
+HEADERS = 500  # bytes, of each answer
 ACCEPT = {"Accept-Encoding": "gzip, br"}
 
 
@@ -41,6 +45,53 @@ async def test_a_next_page_is_light(many: None, browser: Browser, path: str, row
     assert response.headers["Content-Encoding"] == "gzip"
     assert len(re.findall(r'<tr id="vm-\d+"', gzip.decompress(packed).decode())) == rows
     assert len(packed) <= NEXT_PAGE, f"{len(packed)} bytes"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/vms", "/vms/new", "/vms/new?host=many", "/hosts", "/hosts/new", "/network", "/tasks", "/logs",
+     "/settings", "/vms/bulk?action=stop&vm=1&vm=2",
+     *(f"/hosts/many{tab}" for tab in ("", "?tab=vms", "?tab=images", "?tab=networks", "?tab=settings")),
+     *(f"/hosts/many/vms/vm-0003{tab}" for tab in
+       ("", "?tab=console", "?tab=hardware", "?tab=network", "?tab=tasks", "?tab=danger"))],
+)  # fmt: skip
+async def test_every_page_is_light(many: None, browser: Browser, services: Services, path: str) -> None:
+    """The first with an empty cache, its charts full; the next."""
+    await full_history(services)
+    page = await weight(browser, path)
+    await browser.get(path)
+    assert browser.status == 200
+    links = set(re.findall(r'<(?:script|link|img)[^>]*?(?:src|href)="(/assets/[^"#]+)', browser.html))
+    links |= set(re.findall(r'href="(/assets/[^"#]+icons\.svg)#', browser.html))
+    data = [
+        f"{url}?range={span}" for url, span in re.findall(r'data-url="(/api/[^"]+)" data-span="(\w+)"', browser.html)
+    ]
+    parts = {link: await weight(browser, link) for link in sorted(links)}
+    fetched = {url: await weight(browser, url) for url in data}
+    assert page + sum(fetched.values()) <= NEXT_PAGE, fetched
+    assert page + sum(fetched.values()) + sum(parts.values()) <= FIRST_PAGE, parts | fetched
+
+
+async def full_history(services: Services) -> None:
+    """An hour of numbers that look like measured ones, of every VM and host."""
+    numbers = random.Random(7)
+    vms, host = await Vm.all(), await Host.get(name="many")
+    real = services.metrics._clock
+    for number in range(360):
+        services.metrics._clock = lambda number=number: real() - 3600 + 10 * number
+        for vm in vms[:3]:
+            vm.cpu_percent, vm.memory_used_mib = 100 * numbers.random(), numbers.randrange(4096)
+            vm.rates = {name: 1e7 * numbers.random() for name in ("disk_read", "disk_write", "net_rx", "net_tx")}
+        services.metrics.vms_seen(host.id, vms[:3])
+        services.metrics.host_seen(host)
+    services.metrics._clock = real
+
+
+async def weight(browser: Browser, url: str) -> int:
+    """Bytes on the wire, about."""
+    response = await browser.client.get(url, headers=ACCEPT)
+    assert response.status_code == 200, url
+    return HEADERS + len(await response.get_data(as_text=False))
 
 
 @pytest.mark.parametrize("wanted", ["", "br", "identity", "gzip;q=0"])

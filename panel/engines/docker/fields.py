@@ -10,6 +10,10 @@ NETWORK = "openidcs"
 POLICIES = ("unless-stopped", "always", "on-failure", "no")
 
 REASONS = {
+    "snapshots": _("Docker has no snapshots of containers that can be rolled back to."),
+    "native_forwards": _(
+        "Docker's published ports cannot change while a container lives: the panel makes forwards with nftables."
+    ),
     "console": _("A container has no screen. Open its text console."),
     "screenshot": _("A container has no screen. Open its text console."),
     "iso": _("A container has no CD drive."),

@@ -7,6 +7,10 @@ from panel.engines.types import HostField
 from panel.i18n import gettext_noop as _
 
 REASONS = {
+    "snapshots": _("The panel does not show the snapshots of Incus and LXD yet. Use incus snapshot there."),
+    "native_forwards": _(
+        "The panel does not make the forwards of Incus' networks yet. Use incus network forward there."
+    ),
     "console": _(
         "Containers have no screen, and the panel does not open the screens of Incus' VMs yet. Use the terminal."
     ),

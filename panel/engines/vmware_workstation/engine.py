@@ -47,6 +47,7 @@ GOAL_SECONDS = 60.0
 POLL_SECONDS = 0.25
 
 REASONS = {
+    "snapshots": _("VMware Workstation's REST API tells no snapshots. Use Workstation itself."),
     "update_live": _("VMware Workstation's REST API changes stopped VMs only."),
     "text_console": _("VMware Workstation's REST API opens no serial ports. Use the screen."),
     "iso": _("VMware Workstation's REST API changes no CD drives. Use Workstation itself."),

@@ -54,6 +54,9 @@
     if (event.detail.verb !== "get") {
       event.detail.headers["X-CSRF-Token"] = $('meta[name="csrf-token"]')?.content ?? "";
     }
+    // htmx forgets which button was pressed when the focus leaves it, as it does for a question; the event knows it
+    const pressed = event.detail.triggeringEvent?.submitter;
+    if (pressed?.name && !event.detail.formData.has(pressed.name)) event.detail.formData.set(pressed.name, pressed.value);
   });
   // A live fragment for something that is not on this page is normal: drop it before htmx calls it an error.
   document.addEventListener("htmx:sseBeforeMessage", (event) => {
