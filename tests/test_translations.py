@@ -87,10 +87,12 @@ def test_it_is_chinese() -> None:
             "https",
             "NAT",
             "Docker / Podman",
+            "Incus / LXD",
             "Proxmox VE",
             "Python",
             "QEMU/KVM (libvirt)",
             "VMware Workstation",
+            "vSphere (vCenter, ESXi)",
         }
         | units
     )

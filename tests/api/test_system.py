@@ -84,7 +84,15 @@ async def test_tasks_page_filter_and_tell_their_log(api: ApiClient, fake_host: s
 
 async def test_engines_say_what_they_can(api: ApiClient) -> None:
     engines = {item["engine_type"]: item for item in (await api.ok("GET", "/api/system/engine"))["engines"]}
-    assert set(engines) == {"QEMUServer", "VMWareSetup", "PromoxSetup", "vSphereESXi", "LxContainer", "FakeEngine"}
+    assert set(engines) == {
+        "QEMUServer",
+        "VMWareSetup",
+        "PromoxSetup",
+        "vSphereESXi",
+        "LxContainer",
+        "OCInterface",
+        "FakeEngine",
+    }
     for engine in engines.values():
         assert engine["capabilities"]["create"] is True
         assert set(engine["capabilities"]["power"]) >= {"start", "stop", "shutdown", "suspend", "resume", "reset"}

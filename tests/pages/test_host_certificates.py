@@ -91,7 +91,7 @@ async def test_a_secret_of_an_engines_own_is_sealed_and_kept(
         assert row.launch_path == "C:/VMware"
         assert row.options["guest_pass"]
         assert secret not in str(row.options)
-        assert services.vms._pool.connection(row).options["guest_pass"] == secret
+        assert services.vms._pool.connection(row).secrets["guest_pass"] == secret
         await browser.get("/hosts/ws?tab=settings")
         assert (secret in browser.html, row.options["guest_pass"] in browser.html) == (False, False)
         assert browser.text.count("Leave it empty to keep what is stored.") == 2
@@ -99,6 +99,6 @@ async def test_a_secret_of_an_engines_own_is_sealed_and_kept(
         await browser.post("/hosts/ws/update", **changed, server_pass="", guest_user="other", guest_pass="")
         row = await Host.get(name="ws")
         assert row.options["guest_user"] == "other"
-        assert services.vms._pool.connection(row).options["guest_pass"] == secret
+        assert services.vms._pool.connection(row).secrets["guest_pass"] == secret
         saved = await services.configuration._read(await services.configuration.save(PANEL, tmp_path / "saved.json"))
         assert row.options["guest_pass"] in saved.sealed, "loaded with another key, it is refused"
