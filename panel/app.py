@@ -25,12 +25,12 @@ from panel.console.routes import blueprint as console
 from panel.console.websocket import BoundedWebsocketConnection
 from panel.engines.common.tls import FINGERPRINT
 from panel.engines.types import EngineKind
-from panel.errors import CertificateRefused, InvalidInput, NotFound, PanelError, TooLarge, TooManyRequests
+from panel.errors import CertificateRefused, InvalidInput, NotFound, PanelError, StorageFull, TooLarge, TooManyRequests
 from panel.events import EventBus
 from panel.gateways.caddy.gateway import CaddyGateway
 from panel.gateways.reach import ImaginaryConnector, NetworkConnector
 from panel.i18n import gettext_noop as _
-from panel.models.database import close_database, open_database
+from panel.models.database import close_database, is_full, open_database
 from panel.pages import blueprint as pages
 from panel.security import SecretBox
 from panel.services.access import AccessService
@@ -244,7 +244,7 @@ def _install_hooks(app: Quart, services: Services) -> None:
 def _install_errors(app: Quart) -> None:
     @app.errorhandler(PanelError)
     async def panel_error(error: PanelError) -> Response:
-        return await _render_error(error)
+        return await _render_error(_no_room() if is_full(error.__cause__) else error)
 
     @app.errorhandler(RateLimitExceeded)
     async def limited(error: RateLimitExceeded) -> Response:
@@ -265,7 +265,13 @@ def _install_errors(app: Quart) -> None:
             terminal.error("websocket failed", path=websocket.path, exc_info=error)
             return Response(status=500)
         terminal.error("request failed", method=request.method, path=request.path, exc_info=error)
+        if is_full(error):
+            return await _render_error(_no_room())
         return await _render_error(PanelError(_("An internal error; the panel's log has its trace.")))
+
+
+def _no_room() -> StorageFull:
+    return StorageFull(_("The disk of the data folder is full. Make room there, then try again."))
 
 
 def _from_http(error: HTTPException) -> PanelError:
