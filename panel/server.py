@@ -36,7 +36,13 @@ def serve_forever(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM."""
     configure_logging(settings.log_level)
     BoundedHttpProtocol.most = allow_connections() // 2
-    config = uvicorn.Config(
+    with suppress(KeyboardInterrupt):  # uvicorn raises the signal again once it has stopped
+        PanelServer(server_config(settings)).run()
+
+
+def server_config(settings: Settings) -> uvicorn.Config:
+    """The panel behind uvicorn. ``X-Forwarded-*`` are believed of ``trusted_proxies`` only."""
+    return uvicorn.Config(
         create_app(settings),
         host=settings.host,
         port=settings.port,
@@ -54,8 +60,6 @@ def serve_forever(settings: Settings) -> None:
         log_level="warning",  # never debug: it would log headers, tickets included
         lifespan="on",
     )
-    with suppress(KeyboardInterrupt):  # uvicorn raises the signal again once it has stopped
-        PanelServer(config).run()
 
 
 def _name_full_disk(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

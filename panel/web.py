@@ -28,7 +28,7 @@ from quart import (
 )
 
 from panel import __version__, i18n
-from panel.errors import Forbidden, NotFound
+from panel.errors import Forbidden, InvalidInput, NotFound
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 from panel.models import Session
@@ -47,6 +47,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 YEAR = 31_536_000
 COMPRESSED = {".css", ".js", ".svg", ".json", ".txt"}
 UPLOAD_PATH = re.compile(r"/hosts/[^/]+/uploads/[0-9a-f]{32}/pieces$")
+HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 SMALLEST = 1000  # bytes of HTML: what is smaller fits into one packet anyway
 
 
@@ -167,11 +168,18 @@ def url(endpoint: str, **values: Any) -> str:
 
 
 def public_url(path: str) -> str:
-    """An absolute URL that opens in a browser as it is. ``path`` comes from ``url``."""
+    """An absolute URL that opens in a browser as it is. ``path`` comes from ``url``.
+
+    Raises:
+        InvalidInput: there is no ``public_url``, and the request's Host header is no host.
+    """
     base = services().settings.public_url.rstrip("/")
     if base:
         return base + path.removeprefix(services().settings.base_path)
-    return f"{connection().scheme}://{connection().host}{path}"
+    host = connection().host
+    if not HOST.fullmatch(host):
+        raise InvalidInput(_("The request's {field} header is no host and port."), field="Host")
+    return f"{connection().scheme}://{host}{path}"
 
 
 def is_htmx() -> bool:
