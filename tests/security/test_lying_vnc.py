@@ -92,11 +92,11 @@ async def test_one_that_never_stops_is_not_kept_in_memory(words: bytes, monkeypa
     assert peak < 2 * MIB
 
 
+BEGUN = (b"", b"RFB 003.008\n", b"RFB 003.007\n", b"RFB 003.008\n\x01", b"RFB 003.008\n\x01\x02")
+
+
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
-@given(
-    st.binary(max_size=80),
-    st.sampled_from([b"", b"RFB 003.008\n", b"RFB 003.007\n", b"RFB 003.008\n\x01", b"RFB 003.008\n\x01\x02"]),
-)
+@given(st.binary(max_size=80), st.sampled_from(BEGUN))
 def test_no_bytes_are_an_error_of_ours(noise: bytes, begun: bytes) -> None:
     async def meet() -> None:
         reader = asyncio.StreamReader()
