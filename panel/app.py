@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 from collections.abc import Awaitable, Callable, Iterable
+from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -62,7 +63,7 @@ from panel.services.screens import ScreenService
 from panel.services.sites import SiteService
 from panel.services.tasks import TaskService
 from panel.services.uploads import UploadService
-from panel.services.vms import VmService
+from panel.services.vms import UNBEGUN, VmService
 from panel.settings import Settings
 
 SWEEP_SECONDS = 60.0
@@ -199,6 +200,8 @@ def _install_hooks(app: Quart, services: Services) -> None:
         services.gateways.start()
         services.sites.start()
         services.probes.start()
+        alone = services.settings.database.startswith("sqlite")  # then nobody else is at a create
+        await services.vms.drop_unbegun(timedelta(0) if alone else UNBEGUN)
         await services.tasks.recover()
         await services.observer.start()
         services.metrics.start()
@@ -321,6 +324,7 @@ async def _housekeeping(services: Services) -> None:
             await services.access.sweep()
             await services.consoles.sweep()
             await services.audit.trim()
+            await services.vms.drop_unbegun()
             await services.uploads.sweep()
         except Exception:
             terminal.exception("housekeeping failed")

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -24,6 +24,7 @@ from panel.engines.fake.behaviour import Behaviour, Manner
 from panel.engines.fake.world import reset_worlds, world
 from panel.models import Address, Forward, Task, TaskStatus, Vm
 from panel.models.database import close_database, migrate, open_database
+from panel.services import whole
 from panel.services.container import Services
 from panel.settings import Settings
 from tests.api.kit import make_host, small
@@ -47,9 +48,13 @@ class Machine(RuleBasedStateMachine):
         self.there: dict[str, bool | None] = {}
         self.forwards: dict[str, set[int]] = {}
 
-    def do(self, work: Coroutine[Any, Any, Any]) -> Any:
+    def do(self, work: Awaitable[Any]) -> Any:
         """Run in the machine's loop."""
-        return self.runner.run(work)
+
+        async def run() -> Any:
+            return await work
+
+        return self.runner.run(run())
 
     @initialize()
     def begin(self) -> None:
@@ -72,8 +77,10 @@ class Machine(RuleBasedStateMachine):
 
     async def _crash(self) -> None:
         """End as a killed process does: whatever is at work stops where it is, and nothing of it is written."""
-        for job in list(self.services.tasks._running.values()):
+        jobs = [*self.services.tasks._running.values(), *whole._at_work]
+        for job in jobs:
             job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
         await self.stack.aclose()
         await self._start()
         async with asyncio.timeout(WAIT):
@@ -206,7 +213,7 @@ def test_any_order_of_requests_and_crashes(tmp_path: Path) -> None:
     machine = type("Seeded", (Machine,), {"template": template})
     case = machine.TestCase
     case.settings = settings(
-        max_examples=12, stateful_step_count=15, derandomize=True, database=None, deadline=None,
+        max_examples=12, stateful_step_count=15, derandomize=True, database=None, deadline=None, phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     case().runTest()

@@ -27,9 +27,7 @@ MARKS = ("<img src=x", "<script>alert", "onerror=alert(1)>\"'")
 async def poison(services: Services) -> None:
     """Everything that a guest, a hypervisor or an operator can put a name into, put into the rows as the observer would."""
     vm = await vm_named("vm-0001")
-    await Vm.filter(id=vm.id).update(
-        title=HOSTILE, os_name=HOSTILE, user=HOSTILE[:60], notes=HOSTILE, planned={}, tags=[HOSTILE[:32]]
-    )
+    await Vm.filter(id=vm.id).update(title=HOSTILE, os_name=HOSTILE, user=HOSTILE[:60], notes=HOSTILE)
     await Host.filter(name="alpha").update(version=HOSTILE, address=HOSTILE)
     for nic in vm.nics:  # type: ignore[attr-defined]
         nic.network, nic.addresses, nic.mode = HOSTILE[:60], [HOSTILE], NicMode.BRIDGE
