@@ -231,6 +231,8 @@ def _icon(_root_path: str, name: str, class_: str) -> Markup:
 
 @cache
 def _asset_bytes(path: str) -> tuple[bytes, bytes | None, str]:
+    if "\0" in path:  # which no file's name has
+        raise NotFound(_("There is no such page."))
     file = (STATIC / path).resolve()
     if not file.is_relative_to(STATIC.resolve()) or not file.is_file():
         raise NotFound(_("There is no such page."))
@@ -257,7 +259,9 @@ async def serve_asset(digest: str, path: str) -> Response:
 
 async def compress(response: Response) -> Response:
     """Pages and fragments, for whoever takes gzip. Their CSRF token is veiled for this. Streams stay as they are."""
-    if response.mimetype != "text/html":
+    if response.mimetype != "text/html" or not isinstance(
+        response, Response
+    ):  # Werkzeug's own redirects are not Quart's
         return response
     response.vary.add("Accept-Encoding")
     body = await response.get_data(as_text=False)

@@ -1,7 +1,7 @@
 """Any order of requests, with crashes in between, over the API and the fake engine: rows, host and answers stay one truth.
 
-A crash here is what a ``kill -9`` leaves: the panel is dropped in the middle of its tasks without a chance to clean up, and another
-one starts on the same database. The host lives on, as hosts do. ``soak.killing`` does it with real processes.
+A crash here is what a ``kill -9`` leaves: the panel is dropped in the middle of its tasks without a chance to clean up, and
+another one starts on the same database. The host lives on, as hosts do. ``soak.killing`` does it with real processes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from panel.engines.fake.behaviour import Behaviour, Manner
 from panel.engines.fake.world import reset_worlds, world
 from panel.models import Address, Forward, Task, TaskStatus, Vm
 from panel.models.database import close_database, migrate, open_database
-from panel.services import whole
 from panel.services.container import Services
 from panel.settings import Settings
 from tests.api.kit import make_host, small
@@ -76,11 +75,7 @@ class Machine(RuleBasedStateMachine):
             await make_host(self.api, "host1")
 
     async def _crash(self) -> None:
-        """End as a killed process does: whatever is at work stops where it is, and nothing of it is written."""
-        jobs = [*self.services.tasks._running.values(), *whole._at_work]
-        for job in jobs:
-            job.cancel()
-        await asyncio.gather(*jobs, return_exceptions=True)
+        """End with whatever is at work, and begin again."""
         await self.stack.aclose()
         await self._start()
         async with asyncio.timeout(WAIT):
@@ -163,11 +158,14 @@ class Machine(RuleBasedStateMachine):
     def _in_the_middle(self, method: str, path: str, body: Any, moment: float) -> None:
         async def cut() -> None:
             world("host1").behaviour = Behaviour(manner=Manner.SLOW, delay=0.01)
-            asking = asyncio.ensure_future(self.api(method, path, body))
+            before = asyncio.all_tasks()
+            asyncio.ensure_future(self.api(method, path, body))  # noqa: RUF006 - it is among those that are cut below
             await asyncio.sleep(moment)
             world("host1").behaviour = None
-            asking.cancel()
-            await asyncio.gather(asking, return_exceptions=True)
+            at_work = asyncio.all_tasks() - before
+            for job in at_work:
+                job.cancel()
+            await asyncio.gather(*at_work, return_exceptions=True)
             await self._crash()
 
         self.do(cut())
