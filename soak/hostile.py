@@ -23,7 +23,7 @@ async def run(folder: Path, seconds: float, seed: int) -> Report:
     report = Report("hostile")
     short = seconds < 60
     with stand(folder, vms=2) as panel:
-        await slow_clients(panel, report, count=300 if short else 2000, seconds=8 if short else seconds * 0.6)
+        await slow_clients(panel, report, count=300 if short else 2000, seconds=5 if short else seconds * 0.6)
         await large_bodies(panel, report, (64 if short else 1024) * MIB)
         await deep_json(panel, report)
         await long_heads(panel, report)

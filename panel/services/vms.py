@@ -153,7 +153,7 @@ class VmService:
     async def drop_unbegun(self, older: timedelta = UNBEGUN) -> None:
         """Remove what creates stored whose process died before their tasks were: nothing else knows of it, the host neither.
         ``older``: those since then may be at it, in another process."""
-        at_work = set(await Task.filter(kind="vm.create", ended_at=None).values_list("vm_id", flat=True))
+        at_work = {task.vm_id for task in await Task.filter(kind="vm.create", ended_at=None).only("vm_id")}
         for vm in await Vm.filter(creating=True, created_at__lte=now() - older).prefetch_related("host"):
             if vm.id not in at_work and await Vm.filter(id=vm.id, creating=True).delete():
                 self._gateways.wake(vm.host_id)
