@@ -2,7 +2,7 @@
 #   make test ARGS="tests/api -k power"
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := run
-.PHONY: run test test-fast lint format lock bench doubles screenshots demo-image clean help
+.PHONY: run test test-fast lint format lock bench soak fuzz doubles screenshots demo-image clean help
 
 run: ## make this machine ready and serve the panel on port 1880
 	@exec scripts/run.sh $(ARGS)
@@ -30,6 +30,14 @@ lock: ## write requirements/*.txt from pyproject.toml (ARGS=--upgrade: the newes
 bench: ## measure, and write benchmarks/RESULTS.md (ARGS: which programs, such as lists)
 	@scripts/bootstrap.sh bench
 	@.venv/bin/python -m benchmarks $(ARGS)
+
+soak: ## kill, flood, starve and confuse a panel for five minutes (ARGS: which, --minutes=30, --seed=N)
+	@scripts/bootstrap.sh test
+	@.venv/bin/python -m soak $(ARGS)
+
+fuzz: ## throw mutated bytes at what parses foreign ones, a minute each (ARGS: which, --seconds=600)
+	@scripts/bootstrap.sh dev
+	@.venv/bin/python -m fuzz $(ARGS)
 
 doubles: ## start doubles of vendors' servers on this machine; prints what to type into the host form
 	@scripts/bootstrap.sh doubles

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 from collections.abc import Awaitable, Callable, Iterable
+from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -28,12 +29,12 @@ from panel.console.websocket import BoundedWebsocketConnection
 from panel.courtesy import Courtesy
 from panel.engines.common.tls import FINGERPRINT
 from panel.engines.types import EngineKind
-from panel.errors import CertificateRefused, InvalidInput, NotFound, PanelError, TooLarge, TooManyRequests
+from panel.errors import CertificateRefused, InvalidInput, NotFound, PanelError, StorageFull, TooLarge, TooManyRequests
 from panel.events import EventBus
 from panel.gateways.caddy.gateway import CaddyGateway
 from panel.gateways.reach import ImaginaryConnector, NetworkConnector
 from panel.i18n import gettext_noop as _
-from panel.models.database import close_database, open_database
+from panel.models.database import close_database, is_full, open_database
 from panel.models.reading import reading
 from panel.pages import blueprint as pages
 from panel.security import SecretBox
@@ -67,7 +68,7 @@ from panel.services.sites import SiteService
 from panel.services.snapshots import SnapshotService
 from panel.services.tasks import TaskService
 from panel.services.uploads import UploadService
-from panel.services.vms import VmService
+from panel.services.vms import UNBEGUN, VmService
 from panel.settings import Settings
 
 SWEEP_SECONDS = 60.0
@@ -219,6 +220,8 @@ def _install_hooks(app: Quart, services: Services) -> None:
         services.gateways.start()
         services.sites.start()
         services.probes.start()
+        alone = services.settings.database.startswith("sqlite")  # then nobody else is at a create
+        await services.vms.drop_unbegun(timedelta(0) if alone else UNBEGUN)
         await services.tasks.recover()
         await services.observer.start()
         services.metrics.start()
@@ -266,7 +269,7 @@ def _install_hooks(app: Quart, services: Services) -> None:
 def _install_errors(app: Quart) -> None:
     @app.errorhandler(PanelError)
     async def panel_error(error: PanelError) -> Response:
-        return await _render_error(error)
+        return await _render_error(_no_room() if is_full(error.__cause__) else error)
 
     @app.errorhandler(RateLimitExceeded)
     async def limited(error: RateLimitExceeded) -> Response:
@@ -287,7 +290,13 @@ def _install_errors(app: Quart) -> None:
             terminal.error("websocket failed", path=websocket.path, exc_info=error)
             return Response(status=500)
         terminal.error("request failed", method=request.method, path=request.path, exc_info=error)
+        if is_full(error):
+            return await _render_error(_no_room())
         return await _render_error(PanelError(_("An internal error; the panel's log has its trace.")))
+
+
+def _no_room() -> StorageFull:
+    return StorageFull(_("The disk of the data folder is full. Make room there, then try again."))
 
 
 def _from_http(error: HTTPException) -> PanelError:
@@ -337,6 +346,7 @@ async def _housekeeping(services: Services) -> None:
             await services.access.sweep()
             await services.consoles.sweep()
             await services.audit.trim()
+            await services.vms.drop_unbegun()
             await services.uploads.sweep()
         except Exception:
             terminal.exception("housekeeping failed")

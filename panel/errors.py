@@ -120,6 +120,13 @@ class EngineTimeout(HostUnreachable):
     title = "Timed out"
 
 
+class StorageFull(PanelError):
+    """There is no room for what has to be stored: 507."""
+
+    status = 507
+    title = "No room"
+
+
 class FetchFailed(PanelError):
     """What a URL leads to could not be had: 502."""
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
+import sys
+from collections.abc import MutableMapping
 from contextlib import suppress
 from types import FrameType
+from typing import Any
 
 import structlog
 import uvicorn
 
 from panel.app import create_app
+from panel.connections import BoundedHttpProtocol, allow_connections
 from panel.console.handover import TunnelProtocol
+from panel.models.database import is_full
 from panel.pages.live import end_streams
 from panel.settings import Settings
 
@@ -30,12 +35,19 @@ class PanelServer(uvicorn.Server):
 def serve_forever(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM."""
     configure_logging(settings.log_level)
-    config = uvicorn.Config(
+    BoundedHttpProtocol.most = allow_connections() // 2
+    with suppress(KeyboardInterrupt):  # uvicorn raises the signal again once it has stopped
+        PanelServer(server_config(settings)).run()
+
+
+def server_config(settings: Settings) -> uvicorn.Config:
+    """The panel behind uvicorn. ``X-Forwarded-*`` are believed of ``trusted_proxies`` only."""
+    return uvicorn.Config(
         create_app(settings),
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
+        http=BoundedHttpProtocol,
         ws=TunnelProtocol,
         ws_per_message_deflate=False,
         ws_max_size=LARGEST_MESSAGE,
@@ -48,8 +60,15 @@ def serve_forever(settings: Settings) -> None:
         log_level="warning",  # never debug: it would log headers, tickets included
         lifespan="on",
     )
-    with suppress(KeyboardInterrupt):  # uvicorn raises the signal again once it has stopped
-        PanelServer(config).run()
+
+
+def _name_full_disk(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A full disk in one line each time: tracebacks would help to fill it."""
+    error = line.get("exc_info")
+    if is_full(sys.exc_info()[1] if error is True else error if isinstance(error, BaseException) else None):
+        line["exc_info"] = None
+        line["reason"] = "the disk of the data folder is full"
+    return line
 
 
 def configure_logging(level: str) -> None:
@@ -60,6 +79,7 @@ def configure_logging(level: str) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
+            _name_full_disk,
             structlog.dev.ConsoleRenderer(
                 colors=False,
                 exception_formatter=structlog.dev.plain_traceback,  # the rich one prints the values of variables

@@ -28,7 +28,7 @@ from quart import (
 )
 
 from panel import __version__, i18n
-from panel.errors import Forbidden, NotFound
+from panel.errors import Forbidden, InvalidInput, NotFound
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 from panel.models import Session
@@ -48,6 +48,7 @@ YEAR = 31_536_000
 COMPRESSED = {".css", ".js", ".svg", ".json", ".txt"}
 UPLOAD_PATH = re.compile(r"/hosts/[^/]+/uploads/[0-9a-f]{32}/pieces$")
 PACKED = {"text/html", "application/json"}
+HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 SMALLEST = 1000  # bytes of HTML: what is smaller fits into one packet anyway
 
 
@@ -168,11 +169,18 @@ def url(endpoint: str, **values: Any) -> str:
 
 
 def public_url(path: str) -> str:
-    """An absolute URL that opens in a browser as it is. ``path`` comes from ``url``."""
+    """An absolute URL that opens in a browser as it is. ``path`` comes from ``url``.
+
+    Raises:
+        InvalidInput: there is no ``public_url``, and the request's Host header is no host.
+    """
     base = services().settings.public_url.rstrip("/")
     if base:
         return base + path.removeprefix(services().settings.base_path)
-    return f"{connection().scheme}://{connection().host}{path}"
+    host = connection().host
+    if not HOST.fullmatch(host):
+        raise InvalidInput(_("The request's {field} header is no host and port."), field="Host")
+    return f"{connection().scheme}://{host}{path}"
 
 
 def is_htmx() -> bool:
@@ -224,6 +232,8 @@ def _icon(_root_path: str, name: str, class_: str) -> Markup:
 
 @cache
 def _asset_bytes(path: str) -> tuple[bytes, bytes | None, str]:
+    if "\0" in path:  # which no file's name has
+        raise NotFound(_("There is no such page."))
     file = (STATIC / path).resolve()
     if not file.is_relative_to(STATIC.resolve()) or not file.is_file():
         raise NotFound(_("There is no such page."))
@@ -251,7 +261,9 @@ async def serve_asset(digest: str, path: str) -> Response:
 async def compress(response: Response) -> Response:
     """Pages, fragments and what the API lists, for whoever takes gzip. The CSRF token of pages is veiled for this: an answer
     that has a secret and what an attacker chose must not tell by its length. Streams stay as they are."""
-    if response.mimetype not in PACKED:
+    if response.mimetype not in PACKED or not isinstance(
+        response, Response
+    ):  # Werkzeug's own redirects are not Quart's
         return response
     response.vary.add("Accept-Encoding")
     body = await response.get_data(as_text=False)

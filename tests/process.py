@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -15,7 +16,9 @@ from typing import Any
 
 import httpx2
 
-START_SECONDS = 60.0  # of a machine that is busy
+from panel.security import SecretBox
+
+START_SECONDS = 120.0  # of a machine that is busy
 
 
 def free_port() -> int:
@@ -34,6 +37,8 @@ def proxy_settings() -> dict[str, str]:
 class PanelProcess:
     """``openidcs serve`` with a data folder of its own."""
 
+    module = "panel"
+
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
         self.port = free_port()
@@ -48,6 +53,10 @@ class PanelProcess:
         }
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
+
+    def under(self, **variables: str) -> None:
+        """Environment variables for all starts from now on."""
+        self._environment = self._environment | variables
 
     @contextlib.contextmanager
     def changed(self, **settings: str) -> Iterator[None]:
@@ -67,7 +76,7 @@ class PanelProcess:
         """Start and wait for the first answer."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "panel", "serve"], env=self._environment, stdout=log, stderr=log
+                [sys.executable, "-m", self.module, "serve"], env=self._environment, stdout=log, stderr=log
             )
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
@@ -81,6 +90,17 @@ class PanelProcess:
             self.kill()
             raise AssertionError(f"The panel did not answer: {self.log.read_text()}")
         self.token = self.cli("token", "show")
+
+    @property
+    def pid(self) -> int:
+        """The process's id, while it runs."""
+        assert self._process is not None
+        return self._process.pid
+
+    def memory_mib(self) -> float:
+        """What it has in memory now."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))) / 1024
 
     def kill(self) -> None:
         """SIGKILL: no chance to clean up."""
@@ -127,3 +147,14 @@ class PanelProcess:
                 return data
             time.sleep(0.2)
         raise AssertionError(f"{path} did not become as wanted within {seconds} s: {data}")
+
+
+class QuickPanel(PanelProcess):
+    """Reads its token itself: a second Python would take as long as the panel. For SQLite in the data folder."""
+
+    def cli(self, *arguments: str) -> str:
+        """``token show``, and nothing else."""
+        assert arguments == ("token", "show")
+        with contextlib.closing(sqlite3.connect(self.folder / "data/panel.sqlite3")) as rows:
+            (sealed,) = rows.execute("SELECT value FROM setting").fetchone()
+        return SecretBox.open(self.folder / "data").unseal(sealed)

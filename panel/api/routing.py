@@ -18,7 +18,8 @@ from panel.security import Actor, Source
 
 M = TypeVar("M", bound=BaseModel)
 
-ERRORS = (400, 401, 403, 404, 409, 413, 429, 500, 503)
+ERRORS = (400, 401, 403, 404, 409, 413, 429, 500, 503, 507)
+DEEPEST = 32  # levels of a body; the deepest documented one has four
 SAFE = {"GET", "HEAD", "OPTIONS"}
 
 Handler = Callable[..., Awaitable[Any]]
@@ -107,17 +108,23 @@ async def _read_json() -> Any:
 
 
 def check_no_zero(value: Any) -> None:
-    """``InvalidInput`` for text with a zero byte anywhere: no name has one, and PostgreSQL stores none."""
-    if isinstance(value, str):
-        if "\0" in value:
-            raise InvalidInput(_("Text cannot contain a zero byte."))
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            check_no_zero(key)
-            check_no_zero(item)
-    elif isinstance(value, list):
-        for item in value:
-            check_no_zero(item)
+    """``InvalidInput`` for text with a zero byte anywhere: no name has one, and PostgreSQL stores none. And for what is nested
+    deeper than ``DEEPEST``: what reads it afterwards calls itself for each level."""
+    level = [value]
+    for _depth in range(DEEPEST):
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, str):
+                if "\0" in item:
+                    raise InvalidInput(_("Text cannot contain a zero byte."))
+            elif isinstance(item, Mapping):
+                below += [*item, *item.values()]
+            elif isinstance(item, list):
+                below += item
+        if not below:
+            return
+        level = below
+    raise InvalidInput(_("The body is nested more than {most} levels deep."), most=DEEPEST)
 
 
 def read_model(model: type[M], values: Any) -> M:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tortoise import Tortoise, connections
-from tortoise.exceptions import BaseORMException
+from tortoise.exceptions import BaseORMException, DBConnectionError, IntegrityError, OperationalError
 from tortoise.migrations.api import migrate as run_migrations
 
 from panel.errors import ConfigError
 from panel.models.reading import READER, ReadRouter
 
+DISK_FULL = "53100"  # PostgreSQL's disk_full
 SCHEMES = ("sqlite://", "postgres://", "asyncpg://")
 
 
@@ -108,3 +110,19 @@ def _check_scheme(url: str) -> None:
 def _short(error: Exception) -> str:
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     return re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", text)[:200]
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether there was no room on a disk: said by SQLite, PostgreSQL or the system, or by what led to ``error``."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return True
+        if getattr(error, "sqlstate", "") == DISK_FULL or "disk is full" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the database could not do its work now, and may later: what was asked of it was not at fault."""
+    return isinstance(error, OperationalError | DBConnectionError) and not isinstance(error, IntegrityError)

@@ -214,8 +214,9 @@ def power_action(wanted: str) -> PowerAction:
 @post("/hosts/<host>/vms/<vm>/power", "vm_power", _asked_from)
 async def vm_power(actor: Actor, host: str, vm: str) -> Response:
     """Ask for a power action; back to the page it was asked from."""
-    wanted = (await form_data()).get("action", "") or str((await request.get_json(silent=True) or {}).get("action", ""))
-    action = power_action(wanted)
+    said = await request.get_json(silent=True)
+    by_json = str(said.get("action", "")) if isinstance(said, dict) else ""
+    action = power_action((await form_data()).get("action", "") or by_json)
     row = await web.services().vms.get(host, vm)
     task = await web.services().power.act(actor, row, action)
     message = say(SAID[action], name=row.title or row.name)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 
+from tortoise.exceptions import OperationalError
 from tortoise.queryset import QuerySet
 
 from panel.errors import InvalidInput, TooManyRequests, Unauthorized
@@ -20,6 +22,7 @@ from panel.settings import Settings
 TOKEN_KEY = "access_token"  # noqa: S105 - the name of a row
 ADMIN = "admin"
 USED_AT_STEP = timedelta(minutes=1)  # a session's last use is written at most this often
+SKEW = timedelta(minutes=1)  # what is later than this from now was written while the clock was wrong
 ACCOUNT_FACTOR = 10  # the account as a whole waits after this many times the failures of one address
 
 
@@ -118,9 +121,10 @@ class AccessService:
         if session.used_at < moment - timedelta(hours=self._settings.session_hours):
             await self.end_session(session)
             return None
-        if session.used_at < moment - USED_AT_STEP:
+        if not moment - USED_AT_STEP <= session.used_at <= moment + SKEW:
             session.used_at = moment
-            await session.save(update_fields=["used_at"])
+            with suppress(OperationalError):  # a full disk locks nobody out who is in
+                await session.save(update_fields=["used_at"])
         return session
 
     async def end_session(self, session: Session) -> None:
@@ -138,9 +142,13 @@ class AccessService:
         return session is not None and session.used_at >= now() - idle
 
     async def sweep(self) -> None:
-        """Drop sessions that idled out and failures that no longer count."""
-        await Session.filter(used_at__lt=now() - timedelta(hours=self._settings.session_hours)).delete()
-        await LoginFailure.filter(at__lt=now() - timedelta(seconds=self._settings.login_wait)).delete()
+        """Drop sessions that idled out and failures that no longer count. What a clock that was wrong put into the future would
+        stay for as long as it was wrong: such failures go, such sessions were used now."""
+        moment = now()
+        await Session.filter(used_at__lt=moment - timedelta(hours=self._settings.session_hours)).delete()
+        await Session.filter(used_at__gt=moment + SKEW).update(used_at=moment)
+        await LoginFailure.filter(at__lt=moment - timedelta(seconds=self._settings.login_wait)).delete()
+        await LoginFailure.filter(at__gt=moment + SKEW).delete()
 
     async def _check_lock(self, address: str) -> None:
         await self._check_address(address)
@@ -151,10 +159,12 @@ class AccessService:
 
     async def _check(self, failures: QuerySet[LoginFailure], limit: int) -> None:
         wait = timedelta(seconds=self._settings.login_wait)
-        rows = await failures.filter(at__gt=now() - wait).order_by("-id").limit(limit)
+        moment = now()
+        rows = await failures.filter(at__gt=moment - wait, at__lte=moment + SKEW).order_by("-id").limit(limit)
         if len(rows) == limit:
-            left = int((rows[-1].at + wait - now()).total_seconds()) + 1
-            raise TooManyRequests(_("Too many failed logins. Try again in {seconds} s."), retry_after=max(1, left))
+            left = min(rows[-1].at + wait - moment, wait)
+            seconds = max(1, int(left.total_seconds()) + 1)
+            raise TooManyRequests(_("Too many failed logins. Try again in {seconds} s."), retry_after=seconds)
 
 
 def is_session(credential: str) -> bool:

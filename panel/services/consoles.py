@@ -31,7 +31,7 @@ from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 from panel.models import ConsoleTicket, Host, Vm
 from panel.security import Actor, Permission, Source, fingerprint, new_token
-from panel.services.access import AccessService
+from panel.services.access import SKEW, AccessService
 from panel.services.audit import AuditLog
 from panel.services.clock import now
 from panel.services.engines import EnginePool, capabilities, limited
@@ -230,12 +230,22 @@ class ConsoleService:
         await self._audit.write(held.actor, "console.close", "vm", held.name, text)
 
     async def sweep(self) -> int:
-        """Drop expired tickets; returns how many."""
-        return await ConsoleTicket.filter(expires_at__lte=now()).delete()
+        """Drop tickets that have expired, and those of a clock that was ahead; returns how many."""
+        moment = now()
+        gone = await ConsoleTicket.filter(expires_at__lte=moment).delete()
+        for purpose, lifetime in LIFETIMES.items():
+            gone += await ConsoleTicket.filter(purpose=purpose, expires_at__gt=moment + lifetime + SKEW).delete()
+        return gone
 
     async def _find(self, ticket: str, purpose: Purpose, vm: Vm) -> ConsoleTicket | None:
+        moment = now()
         return await ConsoleTicket.get_or_none(
-            id=fingerprint(ticket), purpose=purpose, vm_id=vm.id, vm_ref=vm.ref, expires_at__gt=now()
+            id=fingerprint(ticket),
+            purpose=purpose,
+            vm_id=vm.id,
+            vm_ref=vm.ref,
+            expires_at__gt=moment,
+            expires_at__lte=moment + LIFETIMES[purpose] + SKEW,
         )
 
     async def _admit(self, row: ConsoleTicket, vm: Vm, address: str) -> ConsolePass:

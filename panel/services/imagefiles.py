@@ -243,7 +243,7 @@ def _put(part: Path, target: Path, about: dict[str, str]) -> None:
 
 def read_about(file: Path) -> dict[str, Any]:
     """The sidecar of an image; empty when there is none that can be read."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, RecursionError):  # of one that is nested without bottom
         about = json.loads(file.with_suffix(".json").read_text("utf-8"))
         if isinstance(about, dict):
             return about

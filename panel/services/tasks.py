@@ -13,12 +13,14 @@ from typing import Any
 
 import structlog
 from tortoise.exceptions import IntegrityError
+from tortoise.transactions import in_transaction
 
 from panel.errors import Conflict, HostUnreachable, NotFound, PanelError
 from panel.events import EventBus, TaskChanged, TaskLogged
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 from panel.models import Host, Task, TaskLine, TaskStatus, Vm
+from panel.models.database import is_away
 from panel.security import Actor, SecretBox, Source
 from panel.services.audit import AuditLog
 from panel.services.clock import now
@@ -269,19 +271,27 @@ class TaskService:
             await self._end(task, TaskStatus.CANCELLED, Text(_("Cancelled.")))
         except PanelError as error:
             await self._end(task, TaskStatus.FAILED, error.text, error.status)
-        except Exception:
+        except Exception as error:
             terminal.exception("task failed", task=task.id, kind=task.kind)
-            await self._end(task, TaskStatus.FAILED, Text(_("An internal error; the panel's log has its trace.")), 500)
+            if is_away(error):
+                await self._settle(task, error)  # as after a crash: what is done and what is stored may differ
+            else:
+                text = Text(_("An internal error; the panel's log has its trace."))
+                await self._end(task, TaskStatus.FAILED, text, 500)
         else:
             await self._end(task, TaskStatus.SUCCEEDED, unpack(task.message) or Text(_("Done.")))
 
-    async def _settle(self, task: Task) -> None:
+    async def _settle(self, task: Task, trouble: Exception | None = None) -> None:
+        """``trouble``: why, when it is the database's and not the panel's end."""
         context = self._context(task)
         told = False
         while True:
             try:
-                if told:
+                if told or trouble:
                     await asyncio.sleep(SETTLE_RETRY)
+                if trouble:
+                    await self.log(task.id, "warning", Text(_("What this task did could not be stored.")))
+                    trouble = None
                 status, text = await self.kinds[task.kind].settle(context)
             except HostUnreachable as error:
                 if not told:
@@ -295,8 +305,11 @@ class TaskService:
             except PanelError as error:
                 await self._end(task, TaskStatus.INTERRUPTED, error.text, error.status)
                 return
-            except Exception:
+            except Exception as error:
                 terminal.exception("task not settled", task=task.id, kind=task.kind)
+                if is_away(error):
+                    trouble = error
+                    continue
                 text = Text(_("An internal error; the panel's log has its trace."))
                 await self._end(task, TaskStatus.INTERRUPTED, text, 500)
                 return
@@ -312,35 +325,37 @@ class TaskService:
         return TaskContext(self, task, self.params_of(task))
 
     async def _end(self, task: Task, status: TaskStatus, text: Text, error_status: int | None = None) -> None:
-        await to_the_end(self._write_end(task, status, text, error_status))
+        """Store the end; what cannot be stored now is tried again, or is settled at the next start."""
+        line = pack(text) != task.message  # else the last step said it already
+        while True:
+            try:
+                return await to_the_end(self._write_end(task, status, text, error_status, line=line))
+            except Exception as error:
+                if not is_away(error):
+                    raise
+                terminal.exception("task's end not stored", task=task.id, kind=task.kind)
+            await asyncio.sleep(SETTLE_RETRY)
 
-    async def _write_end(self, task: Task, status: TaskStatus, text: Text, error_status: int | None) -> None:
+    async def _write_end(
+        self, task: Task, status: TaskStatus, text: Text, error_status: int | None, *, line: bool
+    ) -> None:
         level = "info" if status is TaskStatus.SUCCEEDED else "warning" if status is not TaskStatus.FAILED else "error"
-        if pack(text) != task.message:  # the last step said it already
-            await TaskLine.create(task_id=task.id, at=now(), level=level, message=pack(text))
         task.status, task.ended_at, task.message = status, now(), pack(text)
         task.lock, task.error_status = None, error_status
         if not self.repeatable(task):
             task.params = ""  # secrets do not outlive the task
         if status is TaskStatus.SUCCEEDED:
             task.percent = 100
-        await task.save(
-            update_fields=[
-                "status",
-                "ended_at",
-                "message",
-                "lock",
-                "params",
-                "error_status",
-                "percent",
-                "result",
-            ]
-        )
-        if status is not TaskStatus.SUCCEEDED:
-            actor = Actor(task.actor, Source(task.source))
-            name = f"{task.host_name}/{task.vm_name}" if task.vm_name else task.host_name
-            kind = "vm" if task.vm_name else "host"
-            await self._audit.write(actor, task.kind, kind, name, text, level=level)
+        columns = ["status", "ended_at", "message", "lock", "params", "error_status", "percent", "result"]
+        async with in_transaction():
+            if line:
+                await TaskLine.create(task_id=task.id, at=now(), level=level, message=pack(text))
+            await task.save(update_fields=columns)
+            if status is not TaskStatus.SUCCEEDED:
+                actor = Actor(task.actor, Source(task.source))
+                name = f"{task.host_name}/{task.vm_name}" if task.vm_name else task.host_name
+                kind = "vm" if task.vm_name else "host"
+                await self._audit.write(actor, task.kind, kind, name, text, level=level)
         self.events.publish(TaskChanged(task.id, ended=True))
 
 

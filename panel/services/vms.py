@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from datetime import timedelta
 from typing import Any
 
 from tortoise.exceptions import IntegrityError
@@ -17,11 +18,12 @@ from panel.events import EventBus, VmChanged, VmRemoved
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 from panel.models import ConsoleTicket, Host, Nic, Task, TaskStatus, Vm
-from panel.security import Actor, Permission
+from panel.security import PANEL, Actor, Permission
 from panel.services.addresses import AddressService
 from panel.services.audit import AuditLog
 from panel.services.changes import check_change, note_waiting, stored_change
 from panel.services.cleaning import cleaned
+from panel.services.clock import now
 from panel.services.engines import LONG, EnginePool, capabilities, limited
 from panel.services.gateways import GatewayService
 from panel.services.names import LONGEST, check_identifier
@@ -32,6 +34,7 @@ from panel.services.specs import VmRequest, check_source, stored_spec
 from panel.services.tasks import TaskContext, TaskService, subject, vm_of
 from panel.services.whole import to_the_end, whole
 
+UNBEGUN = timedelta(minutes=5)  # between a VM's row and its create's task lie milliseconds
 MOST_FORMS = 1000  # that are remembered, so that one sent twice makes one VM
 
 
@@ -142,6 +145,18 @@ class VmService:
         except IntegrityError as error:
             raise taken(host, spec.name) from error
         return vm
+
+    async def drop_unbegun(self, older: timedelta = UNBEGUN) -> None:
+        """Remove what creates stored whose process died before their tasks were: nothing else knows of it, the host neither.
+        ``older``: those since then may be at it, in another process."""
+        at_work = {task.vm_id for task in await Task.filter(kind="vm.create", ended_at=None).only("vm_id")}
+        for vm in await Vm.filter(creating=True, created_at__lte=now() - older).prefetch_related("host"):
+            if vm.id not in at_work and await Vm.filter(id=vm.id, creating=True).delete():
+                self._gateways.wake(vm.host_id)
+                self._events.publish(VmRemoved(vm.id, vm.host_id))
+                text = Text(_("The panel stopped before it began to make this VM. Create it again."))
+                name = f"{vm.host.name}/{vm.name}"
+                await self._audit.write(PANEL, "vm.create", "vm", name, text, level="warning")
 
     async def _run_create(self, context: TaskContext) -> dict[str, Any]:
         try:

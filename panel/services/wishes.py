@@ -63,7 +63,7 @@ async def read_wish(host_ids: Iterable[int]) -> Wish:
     limited = [vm_id for vm_id, term in terms.items() if term.up_mbit or term.down_mbit]
     if not ruled:
         return Wish(RuleSet(), {}, _shaped(await Nic.filter(vm_id__in=limited), terms) if limited else ())
-    nics = await _managed(ids)
+    nics = [nic for nic in await _managed(ids) if nic.vm_id in terms]  # a VM made since then wakes us again
     held = {nic.id for nic in nics}
     others = await Nic.filter(vm_id__in=sorted({*metered, *limited})).order_by("id") if metered or limited else []
     others = [nic for nic in others if nic.id not in held]

@@ -15,6 +15,7 @@ import uvicorn
 from quart import Quart
 
 from panel.app import create_app
+from panel.connections import BoundedHttpProtocol
 from panel.console.bridge import bridge
 from panel.console.handover import TunnelProtocol
 from panel.console.relay import RELAY, Relay, RelayedTunnel
@@ -95,6 +96,7 @@ async def serve(app: Any, road: str = "tunnel", **options: Any) -> AsyncIterator
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
         app,
+        http=BoundedHttpProtocol,
         ws="websockets-sansio" if road == "plain" else TunnelProtocol,
         ws_per_message_deflate=False,
         ws_max_size=1024 * 1024,

@@ -14,30 +14,18 @@ from typing import Any
 
 import pytest
 
-from panel.security import SecretBox
 from tests.api.kit import small
-from tests.process import PanelProcess
+from tests.process import QuickPanel
 
 DELAY = 0.4  # seconds that each call to the slow fake host takes
 VM = "/api/client/detail/host1/vm-1"
-
-
-class Panel(PanelProcess):
-    """Reads its token itself: a second Python would take as long as the panel."""
-
-    def cli(self, *arguments: str) -> str:
-        """``token show``, and nothing else."""
-        assert arguments == ("token", "show")
-        with sqlite3.connect(self.folder / "data/panel.sqlite3") as rows:
-            (sealed,) = rows.execute("SELECT value FROM setting").fetchone()
-        return SecretBox.open(self.folder / "data").unseal(sealed)
 
 
 class Scene:
     """One panel, one slow host, one VM ``vm-1``."""
 
     def __init__(self, folder: Path) -> None:
-        self.panel = Panel(folder, fake_engine="1", observe_seconds="0.3", log_level="error")
+        self.panel = QuickPanel(folder, fake_engine="1", observe_seconds="0.3", log_level="error")
         self.world = folder / "world.json"
 
     def begin(self, **options: str) -> None:

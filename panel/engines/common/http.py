@@ -98,7 +98,7 @@ class HttpHost:
         CertificateRefused: TLS, and the certificate is neither vouched for nor accepted, or has changed.
         EngineTimeout: no answer in time.
         HostUnreachable: nobody answers, it is not HTTP, or our login or its rights are refused (401, 403).
-        EngineFailure: an answer larger than ``MOST_BYTES``, or a redirect.
+        EngineFailure: an answer larger than ``MOST_BYTES``, a packed one (a few kB may be GiB), or a redirect.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class HttpHost:
             transport=httpx2.AsyncHTTPTransport(uds=socket_path, limits=limits) if socket_path else None,
             base_url=base,
             auth=httpx2.BasicAuth(*auth) if auth else None,
-            headers=dict(headers or {}),
+            headers={"Accept-Encoding": "identity", **(headers or {})},
             verify=(context or client_context(read_fingerprint(fingerprint))) if self._tls else True,
             timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
             limits=limits,
@@ -201,8 +201,10 @@ class HttpHost:
     async def _once(self, request: httpx2.Request) -> Answer:
         response = await self._client.send(request, stream=True)
         try:
+            if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+                raise EngineFailure(_("Host {host} packed its answer, which it was asked not to."), host=self.name)
             body = bytearray()
-            async for part in response.aiter_bytes():
+            async for part in response.aiter_raw():
                 body += part
                 if len(body) > MOST_BYTES:
                     raise EngineFailure(

@@ -295,10 +295,14 @@ def asks(one: Found, line: dict[str, Any]) -> bool:
 
 
 def addresses(result: Any) -> Addresses:
-    """By MAC, as the agent or the node tells them; not those of the link alone."""
+    """By MAC, as the agent or the node tells them; not those of the link alone. The agent is the guest's: what has not the form is
+    passed over, so that no guest spoils the view of the others."""
     told: Addresses = {}
     for one in result if isinstance(result, list) else []:
-        found = [str(entry.get("ip-address", "")) for entry in one.get("ip-addresses") or ()]
+        entries = one.get("ip-addresses") if isinstance(one, dict) else None
+        if not isinstance(entries, list):
+            continue
+        found = [str(entry.get("ip-address", "")) for entry in entries if isinstance(entry, dict)]
         told[str(one.get("hardware-address", "")).lower()] = tuple(
             text for text in found if text and not text.lower().startswith("fe80:")
         )

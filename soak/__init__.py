@@ -1,0 +1,1 @@
+"""Runs that a panel must survive: ``make soak``. See ``soak/README.md``."""
