@@ -49,6 +49,11 @@ class PanelProcess:
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
+    @property
+    def pid(self) -> int | None:
+        """Of the process, while it runs."""
+        return self._process.pid if self._process is not None else None
+
     @contextlib.contextmanager
     def changed(self, **settings: str) -> Iterator[None]:
         """Other settings for starts within."""

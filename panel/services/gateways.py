@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
+from typing import Any
 
 import structlog
 
 from panel.engines.types import EngineKind, SshEndpoint
 from panel.errors import PanelError, Unsupported
-from panel.events import EventBus, HostChanged, HostRemoved, VmChanged
+from panel.events import EventBus, HostChanged, HostRemoved, RulesWanted, VmChanged
 from panel.gateways.kernel import Difference, DifferenceKind, Traffic
 from panel.gateways.memory import MemoryGateway
 from panel.gateways.runner import LocalRunner
@@ -18,13 +20,16 @@ from panel.gateways.types import RuleSet
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 from panel.models import Forward, Host, RuleState
+from panel.models.database import is_away
 from panel.security import PANEL
+from panel.services.asks import Asks
 from panel.services.audit import AuditLog
 from panel.services.clock import now
 from panel.services.engines import EnginePool
 from panel.services.machines import Gateway, KernelGateway
+from panel.services.nodes import Nodes, Surveyed
 from panel.services.remotes import Remotes
-from panel.services.texts import pack
+from panel.services.texts import pack, unpack
 from panel.services.traffic import TrafficKeeper
 from panel.services.wishes import Wish, read_wish
 
@@ -33,6 +38,7 @@ APPLY_SECONDS = 60.0
 LOCAL = "this machine"
 SETTINGS = (  # columns of a host that say what machine it is: the others cost more than these to read
     "id", "name", "engine", "address", "user", "secret", "disks_path", "images_path", "launch_path", "options",
+    "machine",
 )  # fmt: skip
 MOST_AT_ONCE = 16  # other machines that are brought in line at the same time; this one never waits for them
 NO_WAY = _(
@@ -47,7 +53,12 @@ terminal = structlog.get_logger("panel.gateways")
 class GatewayService:
     """Keeps machines' rules what the database says. A machine may be several hosts of the panel: they share its tables."""
 
-    def __init__(self, pool: EnginePool, events: EventBus, audit: AuditLog) -> None:
+    def __init__(self, pool: EnginePool, events: EventBus, audit: AuditLog, nodes: Nodes, asks: Asks) -> None:
+        self._nodes = nodes
+        self._asks = asks
+        asks.parts["gateway"] = self.converge
+        nodes.gained.append(self._gained)
+        nodes.lost.append(self._lost)
         self._pool = pool
         self._events = events
         self._audit = audit
@@ -59,6 +70,7 @@ class GatewayService:
         self._failing: set[str] = set()
         self._traffic = TrafficKeeper(events, audit)
         self._counted: dict[str, dict[str, Traffic]] = {}
+        self._noted: dict[str, list[dict[str, Any]]] = {}
         self._drift: dict[str, list[Difference]] = {}
         self._warnings: dict[tuple[str, str], tuple[Text, ...]] = {}
         self._looked: dict[str, float] = {}
@@ -79,7 +91,7 @@ class GatewayService:
         except PanelError:  # its settings make no sense any more
             return None
         if engine.on_this_machine:
-            return LOCAL
+            return f"machine {host.machine}" if self._pool.elsewhere(host) else LOCAL
         return engine.ssh_endpoint.name if engine.ssh_endpoint else None
 
     def why_not(self, host: Host) -> str | None:
@@ -91,6 +103,7 @@ class GatewayService:
         machine = self.machine(host)
         if machine is None:
             raise Unsupported(NO_WAY)
+        self._pool.require_here(host)
         endpoint = self._endpoint(host)
         if endpoint is not None:  # the host's own login, which need not be that of the machine's other hosts
             self._gateways[machine] = self._remotes.of(machine, endpoint)
@@ -110,19 +123,30 @@ class GatewayService:
         """The hosts that are this machine."""
         return [host.id for host in await Host.all().only(*SETTINGS) if self.machine(host) == machine]
 
+    async def survey(self) -> dict[int, Surveyed]:
+        """What machines all hosts are: for those who share hosts among processes."""
+        hosts = await Host.all().only(*SETTINGS)
+        machines = {host.id: self.machine(host) for host in hosts}
+        return {host_id: Surveyed(machine, local=machine == LOCAL) for host_id, machine in machines.items()}
+
     # -- bringing in line ----------------------------------------------------------------------------------------
 
     async def converge(self, host: Host, *, look: bool = False) -> Text | None:
         """Make the machine's rules what the database says; with ``look``, after looking at what is there. Returns what went
-        wrong, which is also kept with the forwards; None when all is well, or the host has no gateway."""
+        wrong, which is also kept with the forwards; None when all is well, or the host has no gateway. Where another process
+        watches the host, that one does it."""
         if self.machine(host) is None:
             return None
+        if not self._nodes.owns(host.id):
+            return await self._asks.converge("gateway", host.id)
         machine, gateway = self.of(host)
         async with self.lock(machine):
             return await self._converge(machine, gateway, look=look)
 
     async def converge_locked(self, host: Host) -> Text | None:
         """The same for whoever has the machine's lock."""
+        if not self._nodes.owns(host.id):
+            return await self._asks.converge("gateway", host.id)
         machine, gateway = self.of(host)
         return await self._converge(machine, gateway, look=False)
 
@@ -140,6 +164,7 @@ class GatewayService:
             return problem
         self._applied[machine] = wish.ruleset
         await self._applied_now(machine, ids, wish)
+        await self._keep_notices(machine, ids)
         return None
 
     async def _count(self, machine: str, gateway: Gateway, ids: list[int]) -> Text | None:
@@ -278,16 +303,56 @@ class GatewayService:
         machine = self.machine(host)
         if machine is None:
             return []
+        if not self._nodes.owns(host.id):  # as its process has noted
+            return [text for row in host.notices or [] if (text := unpack(row))]
+        return self._notices(machine)
+
+    def _notices(self, machine: str) -> list[Text]:
         drift = self._drift_text(machine)
         warned = [text for part in ("rules", "rates") for text in self._warnings.get((machine, part), ())]
         return [*([drift] if drift else []), *warned]
+
+    async def _keep_notices(self, machine: str, ids: list[int]) -> None:
+        """Note for the pages of other processes what this one would show."""
+        if self._nodes.id is None:
+            return
+        rows = [pack(text) for text in self._notices(machine)]
+        if self._noted.get(machine) != rows:
+            await Host.filter(id__in=ids).update(notices=rows)
+            self._noted[machine] = rows
 
     # -- behind everyone's back ----------------------------------------------------------------------------------
 
     def wake(self, host_id: int, *, look: bool = False) -> None:
         """Bring the host's machine in line soon; never waits. ``look``: nothing is known to have changed."""
+        if not self._nodes.owns(host_id) and host_id not in self._machines:
+            if not look:
+                self._events.publish(RulesWanted(host_id))
+            return
         self._waiting[host_id] = self._waiting.get(host_id, False) or not look
         self._arrived.set()
+
+    async def _gained(self, host_ids: Sequence[int]) -> None:
+        """What another process applied is looked at before it is believed."""
+        for host_id in host_ids:
+            self.wake(host_id)
+
+    async def _lost(self, host_ids: Sequence[int]) -> None:
+        """Another process serves them: nothing is remembered of their machines. The rules stay."""
+        gone = set()
+        for host_id in host_ids:
+            self._waiting.pop(host_id, None)
+            if job := self._serving.get(host_id):
+                job.cancel()
+                await asyncio.wait([job], timeout=1.0)
+            if machine := self._machines.pop(host_id, ""):
+                gone.add(machine)
+        for machine in gone - set(self._machines.values()):
+            for known in (self._applied, self._counted, self._drift, self._looked, self._noted):
+                known.pop(machine, None)
+            self._failing.discard(machine)
+            if self._gateways.pop(machine, None) is not None:
+                await self._remotes.forget(machine)
 
     def start(self) -> None:
         """Begin to serve ``wake``."""
@@ -321,8 +386,11 @@ class GatewayService:
     async def _serve_host(self, host_id: int, changed: bool) -> None:
         try:
             await self._serve_one(host_id, changed)
-        except Exception:
-            terminal.exception("gateway not brought in line", host=host_id)
+        except Exception as error:
+            if is_away(error):
+                terminal.warning("the database does not answer", host=host_id, reason=type(error).__name__)
+            else:
+                terminal.exception("gateway not brought in line", host=host_id)
         finally:
             self._serving.pop(host_id, None)
             if host_id in self._waiting:

@@ -16,6 +16,7 @@ import structlog
 from tortoise.exceptions import IntegrityError
 
 from panel.models import Host, HostMetrics, Vm, VmMetrics
+from panel.services.nodes import Nodes
 from panel.services.observations import Known
 from panel.services.series import (
     COARSE,
@@ -35,6 +36,7 @@ from panel.services.series import (
 from panel.services.tracks import Track
 
 FLUSH_SECONDS = 60.0
+SHARED_FLUSH_SECONDS = 10.0  # where several processes serve
 SLICE = 50  # VMs that are written at once: the loop is free between two slices
 REACH = 20.0  # seconds that one sample may stand for, at least; three rounds when they are slower
 IDLE = 600.0  # seconds after which nothing is kept in memory of what is not measured any more
@@ -78,7 +80,13 @@ Chunks = dict[tuple[int, int], bytearray]  # by owner and by the moment at which
 class MetricsService:
     """Keeps and reads the history of VMs and hosts. ``clock``: seconds since 1970."""
 
-    def __init__(self, observe_seconds: float, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, observe_seconds: float, clock: Callable[[], float] = time.time, nodes: Nodes | None = None
+    ) -> None:
+        self._pause = FLUSH_SECONDS
+        if nodes is not None and nodes.id is not None:  # what is not yet written, other processes do not show
+            self._pause = SHARED_FLUSH_SECONDS
+            nodes.lost.append(self._lost)
         self._reach = max(REACH, 3 * observe_seconds)
         self._clock = clock
         self._tracks: dict[Table, dict[int, Track]] = {VMS: {}, HOSTS: {}}
@@ -120,6 +128,15 @@ class MetricsService:
         track = self._tracks[HOSTS].setdefault(host.id, Track())
         track.add(self._clock(), (load.get("cpu_percent"), load.get("memory_used_mib"), *rates), self._reach)
 
+    async def _lost(self, host_ids: Sequence[int]) -> None:
+        """Another process goes on with them: write what was seen, and forget it."""
+        await self._flush_safely(everything=True)
+        for host_id in host_ids:
+            self._tracks[HOSTS].pop(host_id, None)
+            self._host_rates.pop(host_id, None)
+        for vm_id in await Vm.filter(host_id__in=list(host_ids)).values_list("id", flat=True):
+            self._tracks[VMS].pop(int(str(vm_id)), None)
+
     # -- writing ---------------------------------------------------------------------------------------------------
 
     async def flush(self, *, everything: bool = False) -> None:
@@ -138,7 +155,7 @@ class MetricsService:
 
     async def _loop(self) -> None:
         while True:
-            await asyncio.sleep(FLUSH_SECONDS)
+            await asyncio.sleep(self._pause)
             await self._flush_safely()
 
     async def _flush_safely(self, *, everything: bool = False) -> None:

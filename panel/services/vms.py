@@ -29,7 +29,8 @@ from panel.services.observations import Observations
 from panel.services.observer import Observer
 from panel.services.planning import examine, plan, taken
 from panel.services.specs import VmRequest, check_source, stored_spec
-from panel.services.tasks import TaskContext, TaskService, subject, vm_of
+from panel.services.taskcontext import TaskContext
+from panel.services.tasks import TaskService, subject, vm_of
 from panel.services.whole import to_the_end, whole
 
 MOST_FORMS = 1000  # that are remembered, so that one sent twice makes one VM

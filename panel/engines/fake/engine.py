@@ -98,7 +98,9 @@ class FakeEngine(Engine):
         HostField("only", _("Only"), _("The calls that the behaviour is about; empty is all.")),
         HostField("shutdown_timeout", _("Shutdown deadline"), _("Seconds that a guest has to stop."), default="1"),
         HostField("images_path", _("Folder for images"), _("On this machine. Empty: three imaginary ones alone.")),
-        HostField("state_file", _("State file"), _("A file that keeps the world across restarts.")),
+        HostField(
+            "state_file", _("State file"), _("A file that keeps the world across restarts, and for several processes.")
+        ),
     )
 
     def __init__(self, connection: HostConnection) -> None:
@@ -244,11 +246,11 @@ class FakeEngine(Engine):
         await report.step(_("Writing the first-boot settings."), percent=50)
         here.add_disk(f"{base}.iso", spec.ref, SEED_BYTES)
         await report.step(_("Defining the VM."), percent=70)
-        here.vms[spec.ref] = vm = make_vm(spec, self.connection.images_path)
+        here.vms[spec.ref] = make_vm(spec, self.connection.images_path)
         here.changed(spec.ref, "create")
         if spec.start:
             await report.step(_("Starting the VM."), percent=90)
-            vm.enter(PowerState.RUNNING, here.clock())
+            self._vm(spec.ref).enter(PowerState.RUNNING, here.clock())
             here.changed(spec.ref, "power.start")
 
     async def update(self, ref: str, change: VmChange, report: Reporter) -> ChangeOutcome:

@@ -1,9 +1,10 @@
-"""The hosts that the fake engine drives: plain data in this process, kept in a file when asked to."""
+"""The hosts that the fake engine drives: plain data in this process, kept in a file that several share when asked to."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
@@ -115,7 +116,7 @@ class FakeWorld:
         making: names that a create has reserved; gone with the process, as a real half-made VM's maker is.
         behaviour: when set, overrides what the connection's options say (a host that turns bad under a test).
         drawn_on: by file of the images folder, the names of the VMs that draw on it.
-        state_file: where all of this is written on each change.
+        state_file: where all of this is written on each change, and read again when another process wrote it.
         clock: seconds; tests may turn it by hand.
     """
 
@@ -130,6 +131,7 @@ class FakeWorld:
         self.behaviour: Behaviour | None = None
         self.drawn_on: dict[str, list[str]] = {}
         self.state_file: Path | None = None
+        self._known: tuple[int, int] | None = None  # which state of the file this is
         self.clock: Callable[[], float] = time.time
         self._listeners: list[Listener] = []
 
@@ -214,19 +216,35 @@ class FakeWorld:
             "disks": [asdict(disk) for disk in self.disks.values()],
             "network": asdict(self.network),
         }
-        scratch = self.state_file.with_suffix(".tmp")
+        scratch = self.state_file.with_suffix(f".{os.getpid()}.tmp")
         scratch.write_text(json.dumps(state, indent=1), encoding="utf-8")
+        self._known = _mark(scratch)
         scratch.replace(self.state_file)
 
     def load(self) -> None:
         """Become what ``state_file`` says."""
         if self.state_file is None or not self.state_file.exists():
             return
+        self._known = _mark(self.state_file)
         state = json.loads(self.state_file.read_text(encoding="utf-8"))
         self.prepared = bool(state["prepared"])
         self.disks = {row["path"]: FakeDisk(**row) for row in state["disks"]}
         self.network = FakeNetwork(**state.get("network", {}))
         self.vms = {row["ref"]: _vm_from(row) for row in state["vms"]}
+
+    def refresh(self) -> None:
+        """Read the state file again when another process wrote it."""
+        if self.state_file is not None and _mark(self.state_file) not in {None, self._known}:
+            self.load()
+
+
+def _mark(file: Path) -> tuple[int, int] | None:
+    """What tells one writing of a file from another: each is a file of its own, put in the place of the last."""
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _vm_from(row: dict[str, object]) -> FakeVm:
@@ -251,6 +269,7 @@ def world(address: str, *, state_file: str = "", vms: int = 0) -> FakeWorld:
         else:
             found.populate(vms)
             found.save()
+    found.refresh()
     return found
 
 
