@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import psutil
 import pytest
 
+from panel.security import SecretBox
 from tests.process import PanelProcess
 
 
@@ -66,23 +68,36 @@ def postgres() -> Iterator[Postgres]:
     found.end()
 
 
+class Panel(PanelProcess):
+    """Reads its token itself, from the database: a second Python would take as long as the panel."""
+
+    def __init__(self, folder: Path, postgres: Postgres, **settings: str) -> None:
+        super().__init__(folder, database_url=postgres.url, **settings)
+        self._postgres = postgres
+
+    def cli(self, *arguments: str) -> str:
+        """Run ``openidcs ...``."""
+        if arguments != ("token", "show"):
+            return super().cli(*arguments)
+        sealed = self._postgres.value("SELECT value FROM setting WHERE key = 'access_token'")
+        return SecretBox.open(self.folder / "data").unseal(sealed)
+
+
 class Cluster:
     """Panels over one PostgreSQL with one data folder, as on one machine, and one fake host per name with its world in a file."""
 
     def __init__(self, folder: Path, postgres: Postgres) -> None:
         self.folder = folder
         self.postgres = postgres
-        self.panels: list[PanelProcess] = []
+        self.panels: list[Panel] = []
 
-    def start(self, count: int = 1, **settings: str) -> list[PanelProcess]:
+    def start(self, count: int = 1, **settings: str) -> list[Panel]:
         """Start more panels."""
-        values = {"database_url": self.postgres.url, "fake_engine": "1", "observe_seconds": "0.5"} | settings
-        started = []
-        for _number in range(count):
-            panel = PanelProcess(self.folder, **values)
-            panel.start()
-            started.append(panel)
+        values = {"fake_engine": "1", "observe_seconds": "0.5"} | settings
+        started = [Panel(self.folder, self.postgres, **values) for _number in range(count)]
         self.panels += started
+        with ThreadPoolExecutor(count) as pool:
+            list(pool.map(Panel.start, started))
         return started
 
     def stop(self) -> None:
@@ -98,12 +113,12 @@ class Cluster:
         for panel in self.panels:
             panel.until(f"/api/server/detail/{name}", lambda host: host["health"] == "online", 20)
 
-    def owner(self, host: str) -> PanelProcess:
+    def owner(self, host: str) -> Panel:
         """The panel that watches a host."""
         pid = until(lambda: self._owner_pid(host))
         return next(panel for panel in self.panels if panel.pid == pid)
 
-    def other(self, host: str) -> PanelProcess:
+    def other(self, host: str) -> Panel:
         """One that does not."""
         owner = self.owner(host)
         return next(panel for panel in self.panels if panel is not owner and panel.pid is not None)
@@ -115,12 +130,11 @@ class Cluster:
         return int(found[0][0]) if found else None
 
 
-@pytest.fixture
-def cluster(tmp_path: Path, postgres: Postgres) -> Iterator[Cluster]:
-    """Panels of a test's own, over an empty database."""
-    postgres.rows("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres) -> Iterator[Cluster]:
+    """Panels of a module's own, which starts them: that takes a while, so its tests share them and have hosts of their own."""
     with ExitStack() as stack:
-        found = Cluster(tmp_path, postgres)
+        found = Cluster(tmp_path_factory.mktemp("panels"), postgres)
         stack.callback(found.stop)
         yield found
 

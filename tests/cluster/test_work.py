@@ -16,6 +16,19 @@ from tests.process import PanelProcess
 pytestmark = pytest.mark.live
 
 
+@pytest.fixture
+def host(cluster: Cluster, request: pytest.FixtureRequest) -> str:
+    """A host of the test's own. All three panels run."""
+    if not cluster.panels:
+        cluster.start(3)
+    for panel in cluster.panels:
+        if panel.pid is None:
+            panel.start()
+    name = f"h{len(cluster.postgres.rows('SELECT id FROM host'))}"
+    cluster.add_host(name)
+    return name
+
+
 def ended(panel: PanelProcess, task_id: str, seconds: float = 30) -> dict[str, Any]:
     """A task, once it ended."""
 
@@ -33,31 +46,27 @@ def ends(cluster: Cluster, task_id: str) -> int:
     return sum(line["message"] == task["message"] for line in task["log"])
 
 
-def test_a_dead_ones_task_is_settled_once(cluster: Cluster) -> None:
-    cluster.start(3)
-    cluster.add_host("host1")
-    owner = cluster.owner("host1")
+def test_a_dead_ones_task_is_settled_once(cluster: Cluster, host: str) -> None:
+    owner = cluster.owner(host)
     others = [panel for panel in cluster.panels if panel is not owner]
-    others[0].ok("PUT", "/api/server/update/host1", {"behaviour": "slow", "delay": "3", "only": "create"})
-    task = others[0].ok("POST", "/api/client/create/host1", small("vm-1"))
+    others[0].ok("PUT", f"/api/server/update/{host}", {"behaviour": "slow", "delay": "3", "only": "create"})
+    task = others[0].ok("POST", f"/api/client/create/{host}", small("vm-1"))
     until(lambda: cluster.postgres.value(f"SELECT status FROM task WHERE id = '{task['task_id']}'") == "running")
     owner.kill()
     found = ended(others[1], task["task_id"])
     assert found["status"] == "interrupted"
     assert "half made is removed" in found["message"]
     assert ends(cluster, task["task_id"]) == 1
-    assert others[0].api("GET", "/api/client/detail/host1/vm-1")[0] == 404
-    others[0].ok("PUT", "/api/server/update/host1", {"behaviour": ""})
-    assert others[0].ok("POST", "/api/client/create/host1?wait=20", small("vm-1"))["status"] == "succeeded"
+    assert others[0].api("GET", f"/api/client/detail/{host}/vm-1")[0] == 404
+    others[0].ok("PUT", f"/api/server/update/{host}", {"behaviour": ""})
+    assert others[0].ok("POST", f"/api/client/create/{host}?wait=20", small("vm-1"))["status"] == "succeeded"
 
 
-def test_one_that_stood_still_does_not_end_it_again(cluster: Cluster) -> None:
-    cluster.start(2)
-    cluster.add_host("host1")
-    owner, other = cluster.owner("host1"), cluster.other("host1")
-    other.ok("PUT", "/api/server/update/host1", {"behaviour": "slow", "delay": "2", "only": "power"})
-    other.ok("POST", "/api/client/create/host1?wait=20", small("vm-1"))
-    task = other.ok("POST", "/api/client/powers/host1/vm-1?wait=0", {"action": "start"})
+def test_one_that_stood_still_does_not_end_it_again(cluster: Cluster, host: str) -> None:
+    owner, other = cluster.owner(host), cluster.other(host)
+    other.ok("PUT", f"/api/server/update/{host}", {"behaviour": "slow", "delay": "2", "only": "power"})
+    other.ok("POST", f"/api/client/create/{host}?wait=20", small("vm-1"))
+    task = other.ok("POST", f"/api/client/powers/{host}/vm-1?wait=0", {"action": "start"})
     until(lambda: cluster.postgres.value(f"SELECT status FROM task WHERE id = '{task['task_id']}'") == "running")
     frozen = freeze(owner)
     found = ended(other, task["task_id"])
@@ -67,43 +76,38 @@ def test_one_that_stood_still_does_not_end_it_again(cluster: Cluster) -> None:
     assert found["status"] == "interrupted"
 
 
-def test_cancelled_from_another_process(cluster: Cluster) -> None:
-    cluster.start(2)
-    cluster.add_host("host1")
-    owner, other = cluster.owner("host1"), cluster.other("host1")
-    other.ok("PUT", "/api/server/update/host1", {"behaviour": "slow", "delay": "30", "only": "create"})
-    task = other.ok("POST", "/api/client/create/host1", small("vm-1"))
+def test_cancelled_from_another_process(cluster: Cluster, host: str) -> None:
+    owner, other = cluster.owner(host), cluster.other(host)
+    other.ok("PUT", f"/api/server/update/{host}", {"behaviour": "slow", "delay": "30", "only": "create"})
+    task = other.ok("POST", f"/api/client/create/{host}", small("vm-1"))
     until(lambda: cluster.postgres.value(f"SELECT status FROM task WHERE id = '{task['task_id']}'") == "running")
     browser = Browser([other])
     browser.login(other.token)
     assert browser.post(f"/tasks/{task['task_id']}/cancel", csrf_token=browser.csrf()).status_code == 303
     browser.close()
     assert ended(owner, task["task_id"], 10)["status"] == "cancelled"
-    assert other.api("GET", "/api/client/detail/host1/vm-1")[0] == 404
+    assert other.api("GET", f"/api/client/detail/{host}/vm-1")[0] == 404
 
 
-def test_one_writer_per_vm_whoever_asks(cluster: Cluster) -> None:
-    panels = cluster.start(3)
-    cluster.add_host("host1")
-    panels[0].ok("POST", "/api/client/create/host1?wait=20", small("vm-1"))
-    panels[0].ok("PUT", "/api/server/update/host1", {"behaviour": "slow", "delay": "1", "only": "power"})
+def test_one_writer_per_vm_whoever_asks(cluster: Cluster, host: str) -> None:
+    panels = cluster.panels
+    panels[0].ok("POST", f"/api/client/create/{host}?wait=20", small("vm-1"))
+    panels[0].ok("PUT", f"/api/server/update/{host}", {"behaviour": "slow", "delay": "1", "only": "power"})
     with ThreadPoolExecutor(9) as pool:
-        answers = list(pool.map(lambda panel: panel.api("POST", "/api/client/powers/host1/vm-1?wait=20", {"action": "start"}),
+        answers = list(pool.map(lambda panel: panel.api("POST", f"/api/client/powers/{host}/vm-1?wait=20", {"action": "start"}),
                                 panels * 3))  # fmt: skip
     assert sorted(status for status, _answer in answers) == [200] + [409] * 8
     assert cluster.postgres.value("SELECT count(*) FROM task WHERE lock IS NOT NULL") == "0"
 
 
-def test_rules_are_applied_by_whoever_watches(cluster: Cluster) -> None:
-    cluster.start(2)
-    cluster.add_host("host1")
-    owner, other = cluster.owner("host1"), cluster.other("host1")
+def test_rules_are_applied_by_whoever_watches(cluster: Cluster, host: str) -> None:
+    owner, other = cluster.owner(host), cluster.other(host)
     other.ok(
-        "POST", "/api/client/create/host1?wait=20", small("vm-1", start=True, nic_all={"eth0": {"nic_type": "nat"}})
+        "POST", f"/api/client/create/{host}?wait=20", small("vm-1", start=True, nic_all={"eth0": {"nic_type": "nat"}})
     )
-    until(lambda: other.ok("GET", "/api/client/detail/host1/vm-1")["nic_all"]["eth0"]["ip4_addr"])
+    until(lambda: other.ok("GET", f"/api/client/detail/{host}/vm-1")["nic_all"]["eth0"]["ip4_addr"])
     with ThreadPoolExecutor(4) as pool:
-        made = list(pool.map(lambda panel: panel.api("POST", "/api/client/natadd/host1/vm-1", {"internal_port": 22}),
+        made = list(pool.map(lambda panel: panel.api("POST", f"/api/client/natadd/{host}/vm-1", {"internal_port": 22}),
                              [owner, other] * 2))  # fmt: skip
     assert [status for status, _answer in made] == [200] * 4, made
     states = cluster.postgres.rows("SELECT state, external_start FROM forward")
