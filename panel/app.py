@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 import structlog
-from quart import Quart, Response, g, has_websocket_context, redirect, request, websocket
+from quart import Quart, Response, g, has_request_context, has_websocket_context, redirect, request, websocket
 from quart.json.provider import DefaultJSONProvider
 from quart_rate_limiter import RateLimiter, RateLimitExceeded
 from quart_schema import Info, OpenAPIProvider, QuartSchema
@@ -297,7 +297,9 @@ def _install_errors(app: Quart) -> None:
 
 async def _database_away(error: Exception) -> Response:
     """PostgreSQL does not answer now. Who asks is told so without asking it again."""
-    terminal.warning("the database does not answer", reason=type(error).__name__)
+    terminal.debug(
+        "the database does not answer", path=request.path if has_request_context() else "", error=type(error).__name__
+    )
     if has_websocket_context():
         return Response(status=503)
     g.session = None

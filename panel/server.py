@@ -54,6 +54,7 @@ def serve_forever(settings: Settings) -> None:
 
 def configure_logging(level: str) -> None:
     """Lines on the terminal: time, level, what, and on which object."""
+    logging.getLogger("asyncpg.pool").setLevel(logging.CRITICAL)  # a trace a second while PostgreSQL is away; we say so
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         processors=[

@@ -19,6 +19,7 @@ AWAY = (
     OSError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.exceptions.InternalClientError,  # of a connection that is cut while it is being taken
     asyncpg.OperatorInterventionError,  # it shuts down, or is starting
     asyncpg.InsufficientResourcesError,  # it has no connection left for us
 )

@@ -16,6 +16,7 @@ import structlog
 from tortoise.exceptions import IntegrityError
 
 from panel.models import Host, HostMetrics, Vm, VmMetrics
+from panel.models.database import is_away
 from panel.services.nodes import Nodes
 from panel.services.observations import Known
 from panel.services.series import (
@@ -90,6 +91,7 @@ class MetricsService:
         self._reach = max(REACH, 3 * observe_seconds)
         self._clock = clock
         self._tracks: dict[Table, dict[int, Track]] = {VMS: {}, HOSTS: {}}
+        self._measured: dict[int, set[int]] = {}  # by host, the VMs of its last round
         self._host_rates: dict[int, list[float]] = {}
         self._writing = asyncio.Lock()
         self._job: asyncio.Task[None] | None = None
@@ -112,7 +114,9 @@ class MetricsService:
         """A round of a host went well and measured these VMs. Those that are off or were not seen are not among them."""
         moment, tracks = self._clock(), self._tracks[VMS]
         total = [0.0] * len(RATES)
+        measured = self._measured[host_id] = set()
         for vm in vms:
+            measured.add(vm.id)
             rates = [vm.rates.get(name) for name in RATES]
             track = tracks.get(vm.id)
             if track is None:
@@ -134,8 +138,8 @@ class MetricsService:
         for host_id in host_ids:
             self._tracks[HOSTS].pop(host_id, None)
             self._host_rates.pop(host_id, None)
-        for vm_id in await Vm.filter(host_id__in=list(host_ids)).values_list("id", flat=True):
-            self._tracks[VMS].pop(int(str(vm_id)), None)
+            for vm_id in self._measured.pop(host_id, ()):
+                self._tracks[VMS].pop(vm_id, None)
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -161,8 +165,11 @@ class MetricsService:
     async def _flush_safely(self, *, everything: bool = False) -> None:
         try:
             await self.flush(everything=everything)
-        except Exception:  # the database does not answer: it may again
-            terminal.exception("metrics were not written")
+        except Exception as error:  # the database does not answer: it may again
+            if is_away(error):
+                terminal.warning("metrics were not written", reason=type(error).__name__)
+            else:
+                terminal.exception("metrics were not written")
 
     async def _write(self, table: Table, owners: list[int]) -> None:
         tracks = self._tracks[table]

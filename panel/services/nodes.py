@@ -339,8 +339,11 @@ class Together:
         for tell in self.lost:
             try:
                 await tell(hosts)
-            except Exception:
-                terminal.exception("hosts were not let go of")
+            except Exception as error:
+                if is_away(error):
+                    terminal.warning("hosts were let go of in haste", reason=type(error).__name__)
+                else:
+                    terminal.exception("hosts were not let go of")
 
     async def _listen(self) -> None:
         with self._events.subscribe() as events:

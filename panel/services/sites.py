@@ -62,6 +62,7 @@ class SiteService:
         asks.parts["sites"] = self.converge
         nodes.gained.append(self._gained)
         nodes.lost.append(self._lost)
+        self._hosts: dict[int, str] = {}  # what machine a host was when it was looked at last
         self._served: set[str] = set()  # the machines whose proxies this process has brought in line
         self._settings = settings
         self._box = box
@@ -113,7 +114,8 @@ class SiteService:
         found: dict[str, list[int]] = {}
         for host in hosts:
             if self.why_not(host) is None:
-                found.setdefault(self.of(host)[0], []).append(host.id)
+                self._hosts[host.id] = self.of(host)[0]
+                found.setdefault(self._hosts[host.id], []).append(host.id)
         return found
 
     # -- bringing in line ----------------------------------------------------------------------------------------
@@ -228,7 +230,7 @@ class SiteService:
 
     async def _lost(self, host_ids: Sequence[int]) -> None:
         """Another process keeps them: nothing is remembered of what they serve, which they go on serving."""
-        for machine in self._machines(await Host.filter(id__in=list(host_ids))):
+        for machine in {self._hosts.pop(host_id, "") for host_id in host_ids}:
             self._served.discard(machine)
             self._applied.pop(machine, None)
             self._looked.pop(machine, None)

@@ -300,7 +300,9 @@ class TaskService:
             await self._end(task, TaskStatus.CANCELLED, Text(_("Cancelled.")))
         except PanelError as error:
             await self._end(task, TaskStatus.FAILED, error.text, error.status)
-        except Exception:
+        except Exception as error:
+            if is_away(error):
+                raise  # nobody knows how far it came: it is settled when the database answers
             terminal.exception("task failed", task=task.id, kind=task.kind)
             await self._end(task, TaskStatus.FAILED, Text(_("An internal error; the panel's log has its trace.")), 500)
         else:
@@ -326,7 +328,9 @@ class TaskService:
             except PanelError as error:
                 await self._end(task, TaskStatus.INTERRUPTED, error.text, error.status)
                 return
-            except Exception:
+            except Exception as error:
+                if is_away(error):
+                    raise
                 terminal.exception("task not settled", task=task.id, kind=task.kind)
                 text = Text(_("An internal error; the panel's log has its trace."))
                 await self._end(task, TaskStatus.INTERRUPTED, text, 500)

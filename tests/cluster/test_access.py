@@ -51,7 +51,7 @@ def test_a_login_is_good_with_all(browser: Browser, pair: tuple[PanelProcess, Pa
         assert answer.status_code in {200, 303, 409}, answer.text
     assert browser.post("/logout", csrf_token=browser.csrf()).status_code == 303
     for _time in range(2):
-        assert browser.get("/vms").status_code == 303, "it ended with both"
+        assert browser.get("/vms").status_code == 302, "it ended with both"
 
 
 def test_a_ticket_is_good_once_with_all(browser: Browser, pair: tuple[PanelProcess, PanelProcess]) -> None:
@@ -76,7 +76,7 @@ def test_a_console_ends_when_another_process_ends_its_right(
     with console(one, "/console/host1/vm-1", socket_ticket(browser)) as socket:
         assert shows(socket)
         two.ok("POST", "/api/server/powers/host1", {"action": "disable"})
-        assert closed(socket) == 4409
+        assert closed(socket) in {4409, 4410}  # the engine, which goes with the host, may close it first
     two.ok("POST", "/api/server/powers/host1", {"action": "enable"})
     until(lambda: one.ok("GET", "/api/client/detail/host1/vm-1")["state"] == "running")
     with console(one, "/console/host1/vm-1", socket_ticket(browser)) as socket:
@@ -90,17 +90,17 @@ def test_a_console_ends_when_another_process_ends_its_right(
         assert closed(socket) == 4404
 
 
-def test_failed_logins_count_with_all(pair: tuple[PanelProcess, PanelProcess]) -> None:
-    codes = [httpx2.post(panel.url + "/login", json={"token": "wrong-token"}).status_code for panel in [*pair] * 4]
-    assert codes == [401] * 5 + [429] * 3
-
-
 def test_live_pages_hear_of_others(browser: Browser, pair: tuple[PanelProcess, PanelProcess]) -> None:
     one, two = pair
     with browser.stream(one, "tasks,new_tasks") as lines:
         next(lines)
         made = two.ok("POST", "/api/client/powers/host1/vm-1?wait=10", {"action": "stop"})
         assert any(made["task_id"] in line for line in lines)
+
+
+def test_failed_logins_count_with_all(pair: tuple[PanelProcess, PanelProcess]) -> None:
+    codes = [httpx2.post(panel.url + "/login", json={"token": "wrong-token"}).status_code for panel in [*pair] * 4]
+    assert codes == [401] * 5 + [429] * 3
 
 
 def closed(socket: ClientConnection) -> int:
