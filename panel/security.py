@@ -12,6 +12,7 @@ import hmac
 import os
 import re
 import secrets
+import socket
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -142,7 +143,9 @@ def _make_key(path: Path) -> None:
     """Create the key whole or not at all, and never over an existing one."""
     if path.exists():
         return
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    temporary = path.with_name(
+        f"{path.name}.{socket.gethostname()}.{os.getpid()}"
+    )  # containers share folder and numbers
     temporary.unlink(missing_ok=True)  # left by a process of this number that was killed: numbers repeat in containers
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

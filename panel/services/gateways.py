@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
-from typing import Any
 
 import structlog
 
@@ -28,6 +27,7 @@ from panel.services.clock import now
 from panel.services.engines import EnginePool
 from panel.services.machines import Gateway, KernelGateway
 from panel.services.nodes import Nodes, Surveyed
+from panel.services.notices import Notices
 from panel.services.remotes import Remotes
 from panel.services.texts import pack, unpack
 from panel.services.traffic import TrafficKeeper
@@ -70,9 +70,7 @@ class GatewayService:
         self._failing: set[str] = set()
         self._traffic = TrafficKeeper(events, audit)
         self._counted: dict[str, dict[str, Traffic]] = {}
-        self._noted: dict[str, list[dict[str, Any]]] = {}
-        self._drift: dict[str, list[Difference]] = {}
-        self._warnings: dict[tuple[str, str], tuple[Text, ...]] = {}
+        self._notices = Notices(events, audit)
         self._looked: dict[str, float] = {}
         self._waiting: dict[int, bool] = {}
         self._arrived = asyncio.Event()
@@ -164,7 +162,8 @@ class GatewayService:
             return problem
         self._applied[machine] = wish.ruleset
         await self._applied_now(machine, ids, wish)
-        await self._keep_notices(machine, ids)
+        if self._nodes.id is not None:
+            await self._notices.keep(machine, ids)
         return None
 
     async def _count(self, machine: str, gateway: Gateway, ids: list[int]) -> Text | None:
@@ -192,11 +191,11 @@ class GatewayService:
                 complaints = await gateway.limit(wish.shaped)
         except (PanelError, TimeoutError) as error:
             return _reason(error)
-        await self._say(machine, "rates", complaints)
+        await self._notices.say(machine, "rates", complaints)
         if drifted and not told_only:
-            await self._put_right(machine, drifted)
+            await self._notices.put_right(machine, drifted)
         if look or not known or not told_only:
-            await self._differs(machine, drifted if told_only else [])
+            await self._notices.differs(machine, ids, drifted if told_only else [])
         return None
 
     async def _is_known(self, machine: str, gateway: Gateway, ruleset: RuleSet, told_only: bool) -> bool:
@@ -211,7 +210,7 @@ class GatewayService:
         applied = await gateway.apply(ruleset)
         self._counted.pop(machine, None)
         await self._traffic.retire(applied.retired)
-        await self._say(machine, "rules", applied.warnings)
+        await self._notices.say(machine, "rules", applied.warnings)
 
     async def _applied_now(self, machine: str, ids: list[int], wish: Wish) -> None:
         rows = await Forward.filter(host_id__in=ids).values("id", "vm_id", "host_id", "state", "problem")
@@ -235,7 +234,7 @@ class GatewayService:
 
     def _drifted_forwards(self, machine: str, wish: Wish) -> dict[int, Text]:
         """The forwards that drift touches; a part of the tables that is gone touches them all."""
-        drifted = self._drift.get(machine, [])
+        drifted = self._notices.drift(machine)
         text = Text(_("Someone changed its rules on the host, and the host's setting is to report that only."))
         every = any(item.kind is not DifferenceKind.FOREIGN and item.what in CARRYING for item in drifted)
         touched = {item.forward for item in drifted}
@@ -255,48 +254,11 @@ class GatewayService:
             self._failing.add(machine)
             await self._audit.write(PANEL, "gateway.failed", "gateway", machine, text, level="error")
 
-    async def _put_right(self, machine: str, drifted: list[Difference]) -> None:
-        text = Text(
-            _("{count} rules of {machine} were not as they should be ({first}), and were put right."),
-            {"count": len(drifted), "machine": machine, "first": _first(drifted)},
-        )
-        await self._audit.write(PANEL, "gateway.drift", "gateway", machine, text, level="warning")
-
-    async def _differs(self, machine: str, drifted: list[Difference]) -> None:
-        """Keep drift that is told only, and tell it once."""
-        before = self._drift.get(machine, [])
-        self._drift[machine] = drifted
-        if before == drifted:
-            return
-        for host_id in await self.host_ids(machine):
-            self._events.publish(HostChanged(host_id))
-        if text := self._drift_text(machine):
-            await self._audit.write(PANEL, "gateway.drift", "gateway", machine, text, level="warning")
-
-    def _drift_text(self, machine: str) -> Text | None:
-        drifted = self._drift.get(machine, [])
-        if not drifted:
-            return None
-        return Text(
-            _(
-                "{count} rules of {machine} are not as they should be ({first}). They are left so: its host only reports."
-            ),
-            {"count": len(drifted), "machine": machine, "first": _first(drifted)},
-        )
-
-    async def _say(self, machine: str, part: str, warnings: tuple[Text, ...]) -> None:
-        """Keep what a gateway warns of, and log what is new."""
-        before = self._warnings.get((machine, part), ())
-        self._warnings[machine, part] = warnings
-        for text in warnings:
-            if text not in before:
-                await self._audit.write(PANEL, "gateway.warning", "gateway", machine, text, level="warning")
-
     # -- what pages show -----------------------------------------------------------------------------------------
 
     def drift_of(self, machine: str) -> list[Difference]:
         """What differs on a machine whose drift is only told; empty when nothing does."""
-        return list(self._drift.get(machine, []))
+        return self._notices.drift(machine)
 
     def notices(self, host: Host) -> list[Text]:
         """What is to be said of the host's gateway: drift that stays, and what it warns of."""
@@ -305,21 +267,7 @@ class GatewayService:
             return []
         if not self._nodes.owns(host.id):  # as its process has noted
             return [text for row in host.notices or [] if (text := unpack(row))]
-        return self._notices(machine)
-
-    def _notices(self, machine: str) -> list[Text]:
-        drift = self._drift_text(machine)
-        warned = [text for part in ("rules", "rates") for text in self._warnings.get((machine, part), ())]
-        return [*([drift] if drift else []), *warned]
-
-    async def _keep_notices(self, machine: str, ids: list[int]) -> None:
-        """Note for the pages of other processes what this one would show."""
-        if self._nodes.id is None:
-            return
-        rows = [pack(text) for text in self._notices(machine)]
-        if self._noted.get(machine) != rows:
-            await Host.filter(id__in=ids).update(notices=rows)
-            self._noted[machine] = rows
+        return self._notices.of(machine)
 
     # -- behind everyone's back ----------------------------------------------------------------------------------
 
@@ -348,9 +296,10 @@ class GatewayService:
             if machine := self._machines.pop(host_id, ""):
                 gone.add(machine)
         for machine in gone - set(self._machines.values()):
-            for known in (self._applied, self._counted, self._drift, self._looked, self._noted):
+            for known in (self._applied, self._counted, self._looked):
                 known.pop(machine, None)
             self._failing.discard(machine)
+            self._notices.forget(machine)
             if self._gateways.pop(machine, None) is not None:
                 await self._remotes.forget(machine)
 
@@ -428,8 +377,3 @@ class GatewayService:
 
 def _reason(error: PanelError | TimeoutError) -> Text:
     return error.text if isinstance(error, PanelError) else Text(_("The gateway did not answer in time."))
-
-
-def _first(drifted: list[Difference]) -> str:
-    """A few of the differences, in words of nft's."""
-    return ", ".join(sorted({f"{item.kind} {item.subject}" for item in drifted})[:5])

@@ -13,7 +13,7 @@ readonly PACKAGES_DEMO_IMAGE=(cpio gzip kmod e2fsprogs fdisk grub-common grub-pc
 # what serves VMs under domains, when PANEL_PROXY switches it on; install_proxy installs it
 readonly PACKAGES_PROXY=(caddy)
 # what the tests need besides
-readonly PACKAGES_TESTS=(busybox chromium fonts-noto-cjk openssh-client openssh-server sshpass shellcheck procps)
+readonly PACKAGES_TESTS=(busybox chromium fonts-noto-cjk haproxy openssh-client openssh-server sshpass shellcheck procps)
 
 # Stops on a system for which we do not know the packages' names.
 check_system() {
