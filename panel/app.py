@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import socket
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
 import orjson
 import structlog
-from quart import Quart, Response, has_websocket_context, redirect, request, websocket
+from quart import Quart, Response, g, has_request_context, has_websocket_context, redirect, request, websocket
 from quart.ctx import RequestContext
 from quart.json.provider import DefaultJSONProvider
 from quart_rate_limiter import RateLimiter, RateLimitExceeded
@@ -23,23 +24,34 @@ from panel import __version__, i18n, web
 from panel.api import blueprint as api
 from panel.api.prometheus import blueprint as prometheus
 from panel.api.wire import to_jsonable
-from panel.console.relay import RELAY, Relay
+from panel.console.relay import RELAY
+from panel.console.relay import Relay as ConsoleRelay
 from panel.console.routes import blueprint as console
 from panel.console.websocket import BoundedWebsocketConnection
 from panel.courtesy import Courtesy
 from panel.engines.common.tls import FINGERPRINT
 from panel.engines.types import EngineKind
-from panel.errors import CertificateRefused, InvalidInput, NotFound, PanelError, StorageFull, TooLarge, TooManyRequests
+from panel.errors import (
+    CertificateRefused,
+    DatabaseAway,
+    InvalidInput,
+    NotFound,
+    PanelError,
+    StorageFull,
+    TooLarge,
+    TooManyRequests,
+)
 from panel.events import EventBus
 from panel.gateways.caddy.gateway import CaddyGateway
 from panel.gateways.reach import ImaginaryConnector, NetworkConnector
 from panel.i18n import gettext_noop as _
-from panel.models.database import close_database, is_full, open_database
+from panel.models.database import close_database, is_away, is_full, is_shared, open_database
 from panel.models.reading import reading
 from panel.pages import blueprint as pages
 from panel.security import SecretBox
 from panel.services.access import AccessService
 from panel.services.addresses import AddressService
+from panel.services.asks import Asks
 from panel.services.attention import AttentionService
 from panel.services.audit import AuditLog
 from panel.services.configuration import ConfigurationService
@@ -48,6 +60,7 @@ from panel.services.container import Services
 from panel.services.downloads import DownloadService
 from panel.services.engines import EnginePool
 from panel.services.fetching import Fetcher
+from panel.services.following import Follower
 from panel.services.forwards import ForwardService
 from panel.services.gateways import GatewayService
 from panel.services.guests import GuestService
@@ -55,6 +68,7 @@ from panel.services.hosts import HostService
 from panel.services.images import ImageService
 from panel.services.labels import LabelService
 from panel.services.metrics import MetricsService
+from panel.services.nodes import Alone, Nodes, Together, this_machine
 from panel.services.observations import Observations
 from panel.services.observer import Observer
 from panel.services.pools import PoolService
@@ -62,16 +76,19 @@ from panel.services.power import PowerService
 from panel.services.probes import ProbeService
 from panel.services.proxies import ProxyService
 from panel.services.publications import PublicationService
+from panel.services.relay import Relay
 from panel.services.savedfilters import SavedFilterService
 from panel.services.screens import ScreenService
 from panel.services.sites import SiteService
 from panel.services.snapshots import SnapshotService
 from panel.services.tasks import TaskService
+from panel.services.taskshares import TaskShares
 from panel.services.uploads import UploadService
 from panel.services.vms import UNBEGUN, VmService
 from panel.settings import Settings
 
 SWEEP_SECONDS = 60.0
+AWAY_SECONDS = 2  # after which it is worth asking again, when the database did not answer
 LARGEST_BODY = 1024 * 1024  # bytes; what is larger has a route of its own
 HEADERS = {
     "Content-Security-Policy": (
@@ -120,24 +137,30 @@ def build_services(settings: Settings) -> Services:
     box = SecretBox.open(settings.data_folder)
     events = EventBus()
     audit = AuditLog()
-    pool = EnginePool(box)
+    shared = is_shared(settings.database)
+    here = settings.machine or this_machine() if shared else ""
+    pool = EnginePool(box, here)
+    asks = Asks(events)
+    nodes: Nodes = Together(events, here, f"{socket.gethostname()}:{settings.port}"[:128]) if shared else Alone()
     access = AccessService(settings, box, events, audit)
     courtesy = Courtesy()
     observations = Observations(events, courtesy)
-    observer = Observer(settings, pool, observations, events, audit, courtesy)
-    tasks = TaskService(box, events, audit)
+    observer = Observer(settings, pool, observations, events, audit, courtesy, nodes)
+    tasks = TaskService(box, events, audit, nodes)
     images = ImageService(settings, pool, observer, audit)
-    gateways = GatewayService(pool, events, audit)
+    gateways = GatewayService(pool, events, audit, nodes, asks)
     addresses = AddressService(pool, gateways, events, audit)
     observer.inventories.append(addresses.sync_networks)
     observer.rounds.append(lambda host_id: gateways.wake(host_id, look=True))
     observations.rewired = gateways.wake
-    metrics = MetricsService(settings.observe_seconds, courtesy=courtesy)
+    metrics = MetricsService(settings.observe_seconds, courtesy=courtesy, nodes=nodes)
     observations.measured, observer.measured = metrics.vms_seen, metrics.host_seen
-    probes = ProbeService(settings, gateways, events, NetworkConnector(), ImaginaryConnector())
-    sites = SiteService(
-        settings, box, pool, events, audit, CaddyGateway(settings.data_folder / "proxy", run=settings.proxy_run)
-    )
+    probes = ProbeService(settings, gateways, events, NetworkConnector(), ImaginaryConnector(), nodes)
+    caddy = CaddyGateway(settings.data_folder / "proxy", run=settings.proxy_run)
+    sites = SiteService(settings, box, pool, events, audit, caddy, nodes, asks)
+    follower = Follower(nodes, asks, pool, observer, observations, gateways, sites, events)
+    if isinstance(nodes, Together):
+        nodes.survey, nodes.unreached = gateways.survey, follower.unreached
     engines = tuple(kind for kind in EngineKind if kind is not EngineKind.FAKE or settings.fake_engine)
     return Services(
         settings=settings,
@@ -172,6 +195,10 @@ def build_services(settings: Settings) -> Services:
         labels=LabelService(events, audit),
         saved_filters=SavedFilterService(),
         screens=ScreenService(pool),
+        nodes=nodes,
+        follower=follower,
+        task_shares=TaskShares(tasks, nodes, events),
+        relay=Relay(settings.database, nodes.id, events) if nodes.id is not None else None,
     )
 
 
@@ -181,7 +208,7 @@ def create_app(settings: Settings) -> Quart:
     app = Panel(__name__, static_folder=None, template_folder=None)
     app.extensions["panel"] = services
     if settings.console_relay:
-        app.extensions[RELAY] = Relay()
+        app.extensions[RELAY] = ConsoleRelay()
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     app.request_class = web.PanelRequest
     app.asgi_websocket_class = BoundedWebsocketConnection
@@ -217,14 +244,17 @@ def _install_hooks(app: Quart, services: Services) -> None:
     @app.before_serving
     async def start() -> None:
         await open_database(services.settings.database)
+        if services.relay is not None:
+            await services.relay.start()
         services.gateways.start()
         services.sites.start()
         services.probes.start()
         alone = services.settings.database.startswith("sqlite")  # then nobody else is at a create
         await services.vms.drop_unbegun(timedelta(0) if alone else UNBEGUN)
         await services.tasks.recover()
-        await services.observer.start()
         services.metrics.start()
+        await services.nodes.start()
+        services.task_shares.start()
         background.add(asyncio.create_task(_housekeeping(services)))
         gc.collect()
         gc.freeze()
@@ -239,11 +269,16 @@ def _install_hooks(app: Quart, services: Services) -> None:
         if RELAY in app.extensions:
             await app.extensions[RELAY].close()
         await services.screens.close()
+        await services.task_shares.stop()
         await services.observer.stop()
         await services.metrics.stop()
         await services.tasks.stop()
         await services.gateways.stop()
         await services.sites.stop()
+        await services.follower.stop()
+        await services.nodes.stop()
+        if services.relay is not None:
+            await services.relay.stop()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1.0):
                 await services.pool.close()
@@ -286,6 +321,8 @@ def _install_errors(app: Quart) -> None:
 
     @app.errorhandler(Exception)
     async def unexpected(error: Exception) -> Response:
+        if is_away(error):
+            return await _database_away(error)
         if has_websocket_context():
             terminal.error("websocket failed", path=websocket.path, exc_info=error)
             return Response(status=500)
@@ -297,6 +334,19 @@ def _install_errors(app: Quart) -> None:
 
 def _no_room() -> StorageFull:
     return StorageFull(_("The disk of the data folder is full. Make room there, then try again."))
+
+
+async def _database_away(error: Exception) -> Response:
+    """PostgreSQL does not answer now. Who asks is told so without asking it again."""
+    terminal.debug(
+        "the database does not answer", path=request.path if has_request_context() else "", error=type(error).__name__
+    )
+    if has_websocket_context():
+        return Response(status=503)
+    g.session = None
+    response = await _render_error(DatabaseAway(_("The panel's database does not answer. Try again in a moment.")))
+    response.headers["Retry-After"] = str(AWAY_SECONDS)
+    return response
 
 
 def _from_http(error: HTTPException) -> PanelError:
@@ -343,13 +393,17 @@ def app_json(value: Any) -> bytes:
 async def _housekeeping(services: Services) -> None:
     while True:
         try:
-            await services.access.sweep()
-            await services.consoles.sweep()
-            await services.audit.trim()
-            await services.vms.drop_unbegun()
+            if services.nodes.leads:  # one process does it for all
+                await services.access.sweep()
+                await services.consoles.sweep()
+                await services.audit.trim()
+                await services.vms.drop_unbegun()
             await services.uploads.sweep()
-        except Exception:
-            terminal.exception("housekeeping failed")
+        except Exception as error:
+            if is_away(error):
+                terminal.warning("the database does not answer", reason=type(error).__name__)
+            else:
+                terminal.exception("housekeeping failed")
         await asyncio.sleep(SWEEP_SECONDS)
 
 

@@ -61,8 +61,12 @@ async def opened() -> AsyncIterator[Services]:
     await open_database(settings.database)
     try:
         await services.access.ensure_token()
+        if services.relay is not None:  # the processes that serve hear of what is done here
+            await services.relay.start()
         yield services
     finally:
+        if services.relay is not None:
+            await services.relay.stop()
         await services.pool.close()
         await close_database()
 

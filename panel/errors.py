@@ -93,6 +93,13 @@ class TooManyRequests(PanelError):
         super().__init__(message, seconds=retry_after)
 
 
+class DatabaseAway(PanelError):
+    """The panel's own database does not answer: 503. It is asked again by whoever asks again."""
+
+    status = 503
+    title = "Not available now"
+
+
 class HostUnreachable(PanelError):
     """The hypervisor does not answer, or refuses us: 503."""
 

@@ -1,9 +1,11 @@
-"""What happened, told to whoever listens: frozen facts, published in process."""
+"""What happened, told to whoever listens: frozen facts, published in process, and passed on to the panel's other processes
+where there are any (``panel.services.relay``). No event carries a secret.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -56,7 +58,76 @@ class SessionEnded:
     credential: str
 
 
-Event = HostChanged | HostRemoved | VmChanged | VmRemoved | TaskChanged | TaskLogged | SessionEnded
+@dataclass(frozen=True, slots=True)
+class Resynced:
+    """What other processes told in a while did not arrive: anything may have changed."""
+
+
+# -- between the panel's processes: whoever acts on them is elsewhere ------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class HostConfigured:
+    """A host was added, switched, or connects otherwise than before: who watches it begins anew."""
+
+    host_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class LookWanted:
+    """A host is to be looked at now; with ``inventory``, its images and leftovers too."""
+
+    host_id: int
+    inventory: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RulesWanted:
+    """Something that a host's rules are made of changed."""
+
+    host_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConvergeAsked:
+    """A process wants the rules (``gateway``) or domains (``sites``) of a host brought in line, and waits for the outcome."""
+
+    ask: str
+    part: str
+    host_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConvergeDone:
+    """The answer. ``problem`` is a packed ``Text`` as JSON, empty when all is well."""
+
+    ask: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskQueued:
+    """A task waits for a process that runs it."""
+
+    task_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCancelAsked:
+    """A task is to stop; the process that runs it is another one."""
+
+    task_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SharesChanged:
+    """Hosts are free to be taken, or a process came or went."""
+
+
+Event = (
+    HostChanged | HostRemoved | VmChanged | VmRemoved | TaskChanged | TaskLogged | SessionEnded | Resynced
+    | HostConfigured | LookWanted | RulesWanted | ConvergeAsked | ConvergeDone | TaskQueued | TaskCancelAsked | SharesChanged
+)  # fmt: skip
 
 
 class Subscription:
@@ -86,13 +157,31 @@ class Subscription:
 
 
 class EventBus:
-    """Publish and subscribe within one process."""
+    """Publish and subscribe.
+
+    Attributes:
+        relay: passes an event on to the other processes; None where there are none.
+        arrivals: called with each event of another process, after its delivery here.
+    """
 
     def __init__(self) -> None:
         self._subscriptions: set[Subscription] = set()
+        self.relay: Callable[[Event], None] | None = None
+        self.arrivals: list[Callable[[Event], None]] = []
 
     def publish(self, event: Event) -> None:
         """Tell everyone. Never blocks."""
+        self._deliver(event)
+        if self.relay is not None:
+            self.relay(event)
+
+    def arrive(self, event: Event) -> None:
+        """Tell everyone in this process what another one published."""
+        self._deliver(event)
+        for heard in self.arrivals:
+            heard(event)
+
+    def _deliver(self, event: Event) -> None:
         for subscription in self._subscriptions:
             subscription.put(event)
 

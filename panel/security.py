@@ -12,6 +12,7 @@ import hmac
 import os
 import re
 import secrets
+import socket
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -181,7 +182,9 @@ def _make_key(path: Path) -> None:
     """Create the key whole or not at all, and never over an existing one."""
     if path.exists():
         return
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    temporary = path.with_name(
+        f"{path.name}.{socket.gethostname()}.{os.getpid()}"
+    )  # containers share folder and numbers
     temporary.unlink(missing_ok=True)  # left by a process of this number that was killed: numbers repeat in containers
     try:
         _write_key(temporary, Fernet.generate_key())

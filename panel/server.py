@@ -73,6 +73,7 @@ def _name_full_disk(_logger: Any, _method: str, line: MutableMapping[str, Any]) 
 
 def configure_logging(level: str) -> None:
     """Lines on the terminal: time, level, what, and on which object."""
+    logging.getLogger("asyncpg.pool").setLevel(logging.CRITICAL)  # a trace a second while PostgreSQL is away; we say so
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         processors=[

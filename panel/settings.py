@@ -28,6 +28,7 @@ class Settings:
         public_url: the URL people type, used for console URLs; empty takes it from the request. Default: empty.
         trusted_proxies: comma-separated addresses whose ``X-Forwarded-*`` headers are believed. Default: empty.
         database_url: Tortoise URL; empty means ``panel.sqlite3`` in the data folder. Default: empty.
+        machine: name of this machine among several that serve over one PostgreSQL; empty is its machine-id. Default: empty.
         local_host: register this machine as host ``local`` at start when there is no host of that name. Default: ``false``.
         disks_path: where host ``local`` keeps VM disks. Default: ``/var/lib/openidcs/disks``.
         images_path: where host ``local`` keeps images. Default: ``/var/lib/openidcs/images``.
@@ -59,6 +60,7 @@ class Settings:
     public_url: str = ""
     trusted_proxies: str = ""
     database_url: str = ""
+    machine: str = ""
     local_host: bool = False
     disks_path: str = "/var/lib/openidcs/disks"
     images_path: str = "/var/lib/openidcs/images"

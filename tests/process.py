@@ -58,6 +58,11 @@ class PanelProcess:
         """Environment variables for all starts from now on."""
         self._environment = self._environment | variables
 
+    @property
+    def pid(self) -> int | None:
+        """Of the process, while it runs."""
+        return self._process.pid if self._process is not None else None
+
     @contextlib.contextmanager
     def changed(self, **settings: str) -> Iterator[None]:
         """Other settings for starts within."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def test_the_key_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_start_left_is_no_obstacle(tmp_path: Path) -> None:
-    (tmp_path / f"secret.key.{os.getpid()}").write_bytes(b"half")
+    (tmp_path / f"secret.key.{socket.gethostname()}.{os.getpid()}").write_bytes(b"half")
     SecretBox.open(tmp_path)
 
 

@@ -5,6 +5,7 @@ from panel.models.host import AtLimit, Host, HostImage
 from panel.models.label import SavedFilter, VmTag
 from panel.models.metrics import HostMetrics, VmMetrics
 from panel.models.network import Address, Forward, ForwardPort, Network, Pool, RuleState
+from panel.models.process import ProcessNode
 from panel.models.proxy import Certificate, CertificateState, Proxy
 from panel.models.task import LogEntry, Task, TaskLine, TaskStatus
 from panel.models.traffic import Traffic, TrafficMark
@@ -26,6 +27,7 @@ __all__ = [
     "Network",
     "Nic",
     "Pool",
+    "ProcessNode",
     "Proxy",
     "RuleState",
     "SavedFilter",

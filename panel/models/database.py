@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import errno
 import re
-from contextlib import suppress
+import traceback
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from tortoise import Tortoise, connections
+from tortoise.backends.base.config_generator import expand_db_url
 from tortoise.exceptions import BaseORMException, DBConnectionError, IntegrityError, OperationalError
 from tortoise.migrations.api import migrate as run_migrations
 
 from panel.errors import ConfigError
+from panel.models.notify import AWAY, connect
 from panel.models.reading import READER, ReadRouter
 
 DISK_FULL = "53100"  # PostgreSQL's disk_full
 SCHEMES = ("sqlite://", "postgres://", "asyncpg://")
+CONNECT_SECONDS = 5  # to PostgreSQL, until a request is told that it does not answer
+STATEMENT_SECONDS = 30.0
+MIGRATION_LOCK = 0x6F70656E6964  # of PostgreSQL's advisory locks: one process migrates at a time
 
 
 def config(url: str, *, migrating: bool = False) -> dict[str, Any]:
@@ -24,10 +31,15 @@ def config(url: str, *, migrating: bool = False) -> dict[str, Any]:
 
     While migrating, SQLite's foreign keys are off: Tortoise rebuilds tables, and dropping a parent would cascade.
     """
-    connections = {"default": url}
+    connections: dict[str, Any] = {"default": url}
     if url.startswith("sqlite://"):
         url += f"?journal_mode=WAL&busy_timeout=10000&synchronous=NORMAL&foreign_keys={'OFF' if migrating else 'ON'}"
         connections = {"default": url} if migrating else {"default": url, READER: url + "&query_only=ON"}
+    if is_shared(url):
+        expanded = expand_db_url(url)
+        limits = {"timeout": CONNECT_SECONDS, "command_timeout": None if migrating else STATEMENT_SECONDS}
+        expanded["credentials"] = limits | expanded["credentials"]
+        connections = {"default": expanded}
     return {
         "connections": connections,
         "apps": {
@@ -40,6 +52,21 @@ def config(url: str, *, migrating: bool = False) -> dict[str, Any]:
         "use_tz": True,
         "timezone": "UTC",
     }
+
+
+def is_shared(url: str) -> bool:
+    """Whether several processes of the panel may serve over this database."""
+    return not url.startswith("sqlite://")
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether an error says that PostgreSQL does not answer now, and may soon: nothing is wrong with what was asked."""
+    if isinstance(error, (DBConnectionError, *AWAY[1:])):
+        return True
+    if isinstance(error, OSError):  # a connection that is refused, reset, or takes too long; not that of a hypervisor
+        frames = traceback.walk_tb(error.__traceback__)
+        return any(frame.f_globals.get("__name__", "").startswith("asyncpg") for frame, _line in frames)
+    return False
 
 
 async def migrate(url: str) -> list[str]:
@@ -58,15 +85,30 @@ async def migrate(url: str) -> list[str]:
     try:
         if url.startswith("sqlite://"):
             Path(url.removeprefix("sqlite://")).parent.mkdir(parents=True, exist_ok=True)
-        await run_migrations(config=config(url, migrating=True), progress=note)
+        async with _alone(url):
+            await run_migrations(config=config(url, migrating=True), progress=note)
         if url.startswith("sqlite://"):
             await _check_foreign_keys()
-    except (BaseORMException, OSError) as error:
+    except (BaseORMException, *AWAY) as error:
         raise ConfigError("The database cannot be migrated: {reason}.", reason=_short(error)) from error
     finally:
         with suppress(Exception):
             await connections.close_all()
     return applied
+
+
+@asynccontextmanager
+async def _alone(url: str) -> AsyncIterator[None]:
+    """Inside the block, no other process migrates the same PostgreSQL."""
+    if not is_shared(url):
+        yield
+        return
+    connection = await connect(url)
+    try:
+        await connection.execute("SELECT pg_advisory_lock($1)", MIGRATION_LOCK)
+        yield
+    finally:
+        connection.terminate()  # the lock goes with it
 
 
 async def _check_foreign_keys() -> None:
@@ -87,7 +129,7 @@ async def open_database(url: str) -> None:
         routers: list[str | type] = [ReadRouter] if url.startswith("sqlite://") else []
         await Tortoise.init(config=config(url), routers=routers, _enable_global_fallback=True)
         await connections.get("default").execute_query("SELECT 1")
-    except (BaseORMException, OSError) as error:
+    except (BaseORMException, *AWAY) as error:
         raise ConfigError("The database cannot be opened: {reason}.", reason=_short(error)) from error
 
 
@@ -123,6 +165,6 @@ def is_full(error: BaseException | None) -> bool:
     return False
 
 
-def is_away(error: BaseException) -> bool:
+def is_unable(error: BaseException) -> bool:
     """Whether the database could not do its work now, and may later: what was asked of it was not at fault."""
     return isinstance(error, OperationalError | DBConnectionError) and not isinstance(error, IntegrityError)

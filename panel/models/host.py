@@ -64,6 +64,11 @@ class Host(Model):
     isos = fields.JSONField[list[dict[str, Any]] | None](null=True)  # Iso rows, as last listed
     leftovers = fields.JSONField[list[dict[str, Any]]](default=list)  # Leftover rows
 
+    # who watches it, where several processes serve
+    owner = fields.CharField(max_length=32, null=True, db_index=True)  # a ProcessNode's id
+    machine = fields.CharField(max_length=64, default="", db_default="")  # whose local socket leads to it; empty: any
+    notices = fields.JSONField[list[dict[str, Any]] | None](null=True)  # Text rows: what its gateway warns of
+
     class Meta:
         table = "host"
         ordering = ("name",)

@@ -36,6 +36,9 @@ class Task(Model):
     vm_name = fields.CharField(max_length=64, default="")
     vm_id = fields.IntField(null=True, db_index=True)
     host_id = fields.IntField(null=True)
+    owner = fields.CharField(
+        max_length=32, null=True, db_index=True
+    )  # the ProcessNode that runs it, if there are several
     actor = fields.CharField(max_length=64, default="")
     source = fields.CharField(max_length=16, default="")
     params = fields.TextField(default="")  # encrypted JSON

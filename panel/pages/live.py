@@ -21,6 +21,7 @@ from panel.events import (
     Event,
     HostChanged,
     HostRemoved,
+    Resynced,
     SessionEnded,
     Subscription,
     TaskChanged,
@@ -29,6 +30,7 @@ from panel.events import (
     VmRemoved,
 )
 from panel.models import Session, Task
+from panel.models.database import is_away
 from panel.pages.fragments import SLOW, Fragments, Key
 from panel.pages.shared import public
 from panel.pages.topics import Topics, parse_topics
@@ -56,8 +58,12 @@ async def events() -> Response:
     @stream_with_context
     async def body() -> AsyncIterator[bytes]:
         i18n.set_language(language)
-        async for piece in Stream(topics, session).pieces():
-            yield piece.encode()
+        try:
+            async for piece in Stream(topics, session).pieces():
+                yield piece.encode()
+        except Exception as error:
+            if not is_away(error):
+                raise  # else the browser comes again, and is told what it missed
 
     response = Response(body(), content_type="text/event-stream; charset=utf-8")
     response.timeout = None
@@ -108,7 +114,10 @@ class Stream:
                 event = await _next(subscription, min([beat, *self._due.values()]) - time.monotonic())
                 if isinstance(event, SessionEnded) and event.credential == self._session.id:
                     return
-                if event is not None:
+                if isinstance(event, Resynced):
+                    for key in await self._fragments.missed():
+                        self._plan(key)
+                elif event is not None:
                     for key in await self._keys(event):
                         self._plan(key)
                 moment = int(now().timestamp())

@@ -8,7 +8,7 @@ from datetime import timedelta
 from tortoise.exceptions import OperationalError
 from tortoise.queryset import QuerySet
 
-from panel.errors import InvalidInput, TooManyRequests, Unauthorized
+from panel.errors import ConfigError, InvalidInput, TooManyRequests, Unauthorized
 from panel.events import EventBus, SessionEnded
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
@@ -36,9 +36,21 @@ class AccessService:
         self._audit = audit
 
     async def ensure_token(self) -> str | None:
-        """Make the token at the very first start. Returns it then, else None."""
+        """Make the token at the very first start. Returns it then, else None.
+
+        Raises:
+            ConfigError: there is one, which this data folder's key does not open: of another panel, or process of this one.
+        """
         token = new_token()
-        _row, made = await Setting.get_or_create(key=TOKEN_KEY, defaults={"value": self._box.seal(token)})
+        row, made = await Setting.get_or_create(key=TOKEN_KEY, defaults={"value": self._box.seal(token)})
+        try:
+            self._box.unseal(row.value)
+        except ConfigError as error:
+            raise ConfigError(
+                "The secret.key of this data folder is not the one that the secrets in this database are sealed with. Every "
+                "process of the panel needs the same key: copy secret.key from the data folder of the first one, or from "
+                "your backup (docs/scaling.md)."
+            ) from error
         return token if made else None
 
     async def token(self) -> str:

@@ -25,7 +25,9 @@ from panel.services.clock import now
 from panel.settings import Settings
 
 PROOF = "openidcs"  # what the head of a backup seals
-PASSING = frozenset({"session", "console_ticket", "login_failure"})  # a restored login would be one that had ended
+PASSING = frozenset(
+    {"session", "console_ticket", "login_failure", "process_node"}
+)  # a restored login would be one that had ended
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from tortoise.transactions import in_transaction
 
 from panel.errors import ConfigError, Conflict, InvalidInput, NotFound
-from panel.events import EventBus, HostChanged
+from panel.events import EventBus, HostChanged, HostConfigured
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 from panel.models import Host, Setting, Task, Vm
@@ -127,6 +127,7 @@ class ConfigurationService:
             else:
                 self._observer.remove(host.id)
             self._gateways.wake(host.id)
+            self._events.publish(HostConfigured(host.id))
             self._events.publish(HostChanged(host.id))
         return outcome
 

@@ -26,7 +26,7 @@ from panel.engines.consoletypes import (
 )
 from panel.engines.types import EngineKind
 from panel.errors import Conflict, EngineTimeout, HostUnreachable, NotFound, PanelError, Unauthorized
-from panel.events import Event, EventBus, HostChanged, HostRemoved, SessionEnded, Subscription, VmRemoved
+from panel.events import Event, EventBus, HostChanged, HostRemoved, Resynced, SessionEnded, Subscription, VmRemoved
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 from panel.models import ConsoleTicket, Host, Vm
@@ -312,6 +312,8 @@ class Watch:
             self._end(gone(), vm_id=event.vm_id)
         elif isinstance(event, HostRemoved):
             self._end(gone(), host_id=event.host_id)
+        elif isinstance(event, Resynced):
+            await self._check_all()
         elif isinstance(event, HostChanged) and any(c.held.host_id == event.host_id for c in self.consoles):
             await self._check_hosts({event.host_id})
 
@@ -320,16 +322,19 @@ class Watch:
         while True:
             await asyncio.sleep(RECHECK_SECONDS)
             try:
-                await self._check_hosts({console.held.host_id for console in self.consoles})
-                for credential in {console.held.actor.credential for console in self.consoles}:
-                    if not await self._access.still_good(credential):
-                        self._end(refused(), credential=credential)
-                wanted = {console.held.vm_id for console in self.consoles}
-                there = {vm.id for vm in await Vm.filter(id__in=wanted).only("id")}
-                for vm_id in wanted - there:
-                    self._end(gone(), vm_id=vm_id)
+                await self._check_all()
             except Exception:
                 terminal.exception("consoles not checked")
+
+    async def _check_all(self) -> None:
+        await self._check_hosts({console.held.host_id for console in self.consoles})
+        for credential in {console.held.actor.credential for console in self.consoles}:
+            if not await self._access.still_good(credential):
+                self._end(refused(), credential=credential)
+        wanted = {console.held.vm_id for console in self.consoles}
+        there = {vm.id for vm in await Vm.filter(id__in=wanted).only("id")}
+        for vm_id in wanted - there:
+            self._end(gone(), vm_id=vm_id)
 
     async def _check_hosts(self, wanted: set[int]) -> None:
         hosts = {host.id: host for host in await Host.filter(id__in=wanted)}

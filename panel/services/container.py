@@ -15,6 +15,7 @@ from panel.services.configuration import ConfigurationService
 from panel.services.consoles import ConsoleService
 from panel.services.downloads import DownloadService
 from panel.services.engines import EnginePool
+from panel.services.following import Follower
 from panel.services.forwards import ForwardService
 from panel.services.gateways import GatewayService
 from panel.services.guests import GuestService
@@ -22,17 +23,20 @@ from panel.services.hosts import HostService
 from panel.services.images import ImageService
 from panel.services.labels import LabelService
 from panel.services.metrics import MetricsService
+from panel.services.nodes import Nodes
 from panel.services.observer import Observer
 from panel.services.pools import PoolService
 from panel.services.power import PowerService
 from panel.services.probes import ProbeService
 from panel.services.proxies import ProxyService
 from panel.services.publications import PublicationService
+from panel.services.relay import Relay
 from panel.services.savedfilters import SavedFilterService
 from panel.services.screens import ScreenService
 from panel.services.sites import SiteService
 from panel.services.snapshots import SnapshotService
 from panel.services.tasks import TaskService
+from panel.services.taskshares import TaskShares
 from panel.services.uploads import UploadService
 from panel.services.vms import VmService
 from panel.settings import Settings
@@ -74,3 +78,7 @@ class Services:
     saved_filters: SavedFilterService
     screens: ScreenService
     snapshots: SnapshotService
+    nodes: Nodes
+    follower: Follower
+    task_shares: TaskShares
+    relay: Relay | None

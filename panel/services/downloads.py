@@ -21,7 +21,8 @@ from panel.services.checksums import LARGEST_FILE, Checksum, find_checksum, read
 from panel.services.fetching import Download, Fetcher, check_url
 from panel.services.imagefiles import check_room, incoming, names_of, read_about, too_large, unwritable
 from panel.services.images import ImageService, about, actor_of, host_of, lock_of, remove
-from panel.services.tasks import TaskContext, TaskService
+from panel.services.taskcontext import TaskContext
+from panel.services.tasks import TaskService
 
 MIB = 1024**2
 PIECE = MIB

@@ -23,10 +23,15 @@ LONG = 1800.0  # seconds for a call that makes or removes things; the engine has
 
 
 class EnginePool:
-    """Keeps the engines of this process."""
+    """Keeps the engines of this process.
 
-    def __init__(self, box: SecretBox) -> None:
+    Args:
+        here: the name of the machine that this process runs on, where there are several processes.
+    """
+
+    def __init__(self, box: SecretBox, here: str = "") -> None:
         self._box = box
+        self.here = here
         self._engines: dict[int, tuple[HostConnection, Engine]] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -54,7 +59,23 @@ class EnginePool:
         """
         if not host.enabled:
             raise Conflict(_("Host {name} is disabled. Enable it first."), name=host.name)
+        self.require_here(host)
         return self.even_disabled(host)
+
+    def elsewhere(self, host: Host) -> bool:
+        """Whether only processes on another machine reach a host: it is known by a local socket there."""
+        return bool(self.here and host.machine and host.machine != self.here)
+
+    def require_here(self, host: Host) -> None:
+        """``Conflict`` when the host is ``elsewhere``."""
+        if self.elsewhere(host):
+            raise Conflict(
+                _(
+                    "Host {name} is reached by a socket of machine {machine}, and this request came to another machine. "
+                    "Give the host an address that every process reaches, as in qemu+ssh://USER@HOST/system (server_addr)."
+                ),
+                name=host.name, machine=host.machine,
+            )  # fmt: skip
 
     def even_disabled(self, host: Host) -> Engine:
         """The engine of a host, enabled or not: to settle what was begun, and to clean up."""

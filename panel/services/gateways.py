@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 
 import structlog
 
 from panel.engines.types import EngineKind
 from panel.errors import PanelError, Unsupported
-from panel.events import EventBus, HostChanged, HostRemoved, VmChanged
+from panel.events import EventBus, HostChanged, HostRemoved, RulesWanted, VmChanged
 from panel.gateways.kernel import Difference, DifferenceKind, Traffic
 from panel.gateways.memory import MemoryGateway
 from panel.gateways.runner import LocalRunner
@@ -19,14 +20,18 @@ from panel.gateways.types import RuleSet
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 from panel.models import Forward, Host, RuleState
+from panel.models.database import is_away
 from panel.security import PANEL
+from panel.services.asks import Asks
 from panel.services.audit import AuditLog
 from panel.services.clock import now
 from panel.services.engines import EnginePool
 from panel.services.machines import Gateway, KernelGateway
 from panel.services.natives import NativeGateway, Natives
+from panel.services.nodes import Nodes, Surveyed
+from panel.services.notices import Notices
 from panel.services.remotes import Remotes
-from panel.services.texts import pack
+from panel.services.texts import pack, unpack
 from panel.services.traffic import TrafficKeeper
 from panel.services.ways import LOCAL, Way, WayKind, no_way, way_of
 from panel.services.wishes import Wish, read_wish
@@ -35,6 +40,7 @@ LOOK_EVERY = 5.0  # seconds between two looks at a machine's kernel
 APPLY_SECONDS = 60.0
 SETTINGS = (  # columns of a host that say what machine it is: the others cost more than these to read
     "id", "name", "engine", "address", "user", "secret", "disks_path", "images_path", "launch_path", "options",
+    "machine",
 )  # fmt: skip
 MOST_AT_ONCE = 16  # other machines that are brought in line at the same time; this one never waits for them
 CARRYING = frozenset({"table", "chain", "map", "rule", "order", "sysctl"})  # differences in these can touch any forward
@@ -45,7 +51,12 @@ terminal = structlog.get_logger("panel.gateways")
 class GatewayService:
     """Keeps machines' rules what the database says. A machine may be several hosts of the panel: they share its tables."""
 
-    def __init__(self, pool: EnginePool, events: EventBus, audit: AuditLog) -> None:
+    def __init__(self, pool: EnginePool, events: EventBus, audit: AuditLog, nodes: Nodes, asks: Asks) -> None:
+        self._nodes = nodes
+        self._asks = asks
+        asks.parts["gateway"] = self.converge
+        nodes.gained.append(self._gained)
+        nodes.lost.append(self._lost)
         self._pool = pool
         self._events = events
         self._audit = audit
@@ -59,8 +70,7 @@ class GatewayService:
         self._failing: set[str] = set()
         self._traffic = TrafficKeeper(events, audit)
         self._counted: dict[str, dict[str, Traffic]] = {}
-        self._drift: dict[str, list[Difference]] = {}
-        self._warnings: dict[tuple[str, str], tuple[Text, ...]] = {}
+        self._notices = Notices(events, audit)
         self._looked: dict[str, float] = {}
         self._waiting: dict[int, bool] = {}
         self._arrived = asyncio.Event()
@@ -78,7 +88,10 @@ class GatewayService:
             engine = self._pool.even_disabled(host)
         except PanelError:  # its settings make no sense any more
             return None
-        return way_of(engine)
+        way = way_of(engine)
+        if way is not None and way.kind is WayKind.LOCAL and self._pool.elsewhere(host):
+            return replace(way, machine=f"machine {host.machine}")
+        return way
 
     def machine(self, host: Host) -> str | None:
         """What machine a host is, or None for one whose rules the panel cannot make."""
@@ -99,6 +112,7 @@ class GatewayService:
         way = self.way(host)
         if way is None:
             raise Unsupported(no_way(host.engine))
+        self._pool.require_here(host)
         machine = way.machine
         if way.kind is WayKind.NATIVE:  # the host's own login, which need not be that of the machine's other hosts
             self._gateways[machine] = self._natives.of(machine, host.engine, self._pool.connection(host))
@@ -117,19 +131,30 @@ class GatewayService:
         """The hosts that are this machine."""
         return [host.id for host in await Host.all().only(*SETTINGS) if self.machine(host) == machine]
 
+    async def survey(self) -> dict[int, Surveyed]:
+        """What machines all hosts are: for those who share hosts among processes."""
+        hosts = await Host.all().only(*SETTINGS)
+        machines = {host.id: self.machine(host) for host in hosts}
+        return {host_id: Surveyed(machine, local=machine == LOCAL) for host_id, machine in machines.items()}
+
     # -- bringing in line ----------------------------------------------------------------------------------------
 
     async def converge(self, host: Host, *, look: bool = False) -> Text | None:
         """Make the machine's rules what the database says; with ``look``, after looking at what is there. Returns what went
-        wrong, which is also kept with the forwards; None when all is well, or the host has no gateway."""
+        wrong, which is also kept with the forwards; None when all is well, or the host has no gateway. Where another process
+        watches the host, that one does it."""
         if self.machine(host) is None:
             return None
+        if not self._nodes.owns(host.id):
+            return await self._asks.converge("gateway", host.id)
         machine, gateway = self.of(host)
         async with self.lock(machine):
             return await self._converge(machine, gateway, look=look)
 
     async def converge_locked(self, host: Host) -> Text | None:
         """The same for whoever has the machine's lock."""
+        if not self._nodes.owns(host.id):
+            return await self._asks.converge("gateway", host.id)
         machine, gateway = self.of(host)
         return await self._converge(machine, gateway, look=False)
 
@@ -147,6 +172,8 @@ class GatewayService:
             return problem
         self._applied[machine] = wish.ruleset
         await self._applied_now(machine, ids, wish)
+        if self._nodes.id is not None:
+            await self._notices.keep(machine, ids)
         return None
 
     async def _count(self, machine: str, gateway: Gateway, ids: list[int]) -> Text | None:
@@ -175,11 +202,11 @@ class GatewayService:
                 complaints = await gateway.limit(wish.shaped)
         except (PanelError, TimeoutError) as error:
             return _reason(error)
-        await self._say(machine, "rates", complaints)
+        await self._notices.say(machine, "rates", complaints)
         if drifted and not told_only:
-            await self._put_right(machine, drifted)
+            await self._notices.put_right(machine, drifted)
         if look or not known or not told_only:
-            await self._differs(machine, drifted if told_only else [])
+            await self._notices.differs(machine, ids, drifted if told_only else [])
         return None
 
     async def _is_known(self, machine: str, gateway: Gateway, ruleset: RuleSet, told_only: bool) -> bool:
@@ -198,7 +225,7 @@ class GatewayService:
         self._counted.pop(machine, None)
         self._refused[machine] = applied.refused
         await self._traffic.retire(applied.retired)
-        await self._say(machine, "rules", applied.warnings)
+        await self._notices.say(machine, "rules", applied.warnings)
 
     async def _applied_now(self, machine: str, ids: list[int], wish: Wish) -> None:
         rows = await Forward.filter(host_id__in=ids).values("id", "vm_id", "host_id", "state", "problem")
@@ -223,7 +250,7 @@ class GatewayService:
 
     def _drifted_forwards(self, machine: str, wish: Wish) -> dict[int, Text]:
         """The forwards that drift touches; a part of the tables that is gone touches them all."""
-        drifted = self._drift.get(machine, [])
+        drifted = self._notices.drift(machine)
         text = Text(_("Someone changed its rules on the host, and the host's setting is to report that only."))
         every = any(item.kind is not DifferenceKind.FOREIGN and item.what in CARRYING for item in drifted)
         touched = {item.forward for item in drifted}
@@ -243,64 +270,54 @@ class GatewayService:
             self._failing.add(machine)
             await self._audit.write(PANEL, "gateway.failed", "gateway", machine, text, level="error")
 
-    async def _put_right(self, machine: str, drifted: list[Difference]) -> None:
-        text = Text(
-            _("{count} rules of {machine} were not as they should be ({first}), and were put right."),
-            {"count": len(drifted), "machine": machine, "first": _first(drifted)},
-        )
-        await self._audit.write(PANEL, "gateway.drift", "gateway", machine, text, level="warning")
-
-    async def _differs(self, machine: str, drifted: list[Difference]) -> None:
-        """Keep drift that is told only, and tell it once."""
-        before = self._drift.get(machine, [])
-        self._drift[machine] = drifted
-        if before == drifted:
-            return
-        for host_id in await self.host_ids(machine):
-            self._events.publish(HostChanged(host_id))
-        if text := self._drift_text(machine):
-            await self._audit.write(PANEL, "gateway.drift", "gateway", machine, text, level="warning")
-
-    def _drift_text(self, machine: str) -> Text | None:
-        drifted = self._drift.get(machine, [])
-        if not drifted:
-            return None
-        return Text(
-            _(
-                "{count} rules of {machine} are not as they should be ({first}). They are left so: its host only reports."
-            ),
-            {"count": len(drifted), "machine": machine, "first": _first(drifted)},
-        )
-
-    async def _say(self, machine: str, part: str, warnings: tuple[Text, ...]) -> None:
-        """Keep what a gateway warns of, and log what is new."""
-        before = self._warnings.get((machine, part), ())
-        self._warnings[machine, part] = warnings
-        for text in warnings:
-            if text not in before:
-                await self._audit.write(PANEL, "gateway.warning", "gateway", machine, text, level="warning")
-
     # -- what pages show -----------------------------------------------------------------------------------------
 
     def drift_of(self, machine: str) -> list[Difference]:
         """What differs on a machine whose drift is only told; empty when nothing does."""
-        return list(self._drift.get(machine, []))
+        return self._notices.drift(machine)
 
     def notices(self, host: Host) -> list[Text]:
         """What is to be said of the host's gateway: drift that stays, and what it warns of."""
         machine = self.machine(host)
         if machine is None:
             return []
-        drift = self._drift_text(machine)
-        warned = [text for part in ("rules", "rates") for text in self._warnings.get((machine, part), ())]
-        return [*([drift] if drift else []), *warned]
+        if not self._nodes.owns(host.id):  # as its process has noted
+            return [text for row in host.notices or [] if (text := unpack(row))]
+        return self._notices.of(machine)
 
     # -- behind everyone's back ----------------------------------------------------------------------------------
 
     def wake(self, host_id: int, *, look: bool = False) -> None:
         """Bring the host's machine in line soon; never waits. ``look``: nothing is known to have changed."""
+        if not self._nodes.owns(host_id) and host_id not in self._machines:
+            if not look:
+                self._events.publish(RulesWanted(host_id))
+            return
         self._waiting[host_id] = self._waiting.get(host_id, False) or not look
         self._arrived.set()
+
+    async def _gained(self, host_ids: Sequence[int]) -> None:
+        """What another process applied is looked at before it is believed."""
+        for host_id in host_ids:
+            self.wake(host_id)
+
+    async def _lost(self, host_ids: Sequence[int]) -> None:
+        """Another process serves them: nothing is remembered of their machines. The rules stay."""
+        gone = set()
+        for host_id in host_ids:
+            self._waiting.pop(host_id, None)
+            if job := self._serving.get(host_id):
+                job.cancel()
+                await asyncio.wait([job], timeout=1.0)
+            if machine := self._machines.pop(host_id, ""):
+                gone.add(machine)
+        for machine in gone - set(self._machines.values()):
+            for known in (self._applied, self._counted, self._looked):
+                known.pop(machine, None)
+            self._failing.discard(machine)
+            self._notices.forget(machine)
+            if self._gateways.pop(machine, None) is not None:
+                await self._remotes.forget(machine)
 
     def start(self) -> None:
         """Begin to serve ``wake``."""
@@ -335,8 +352,11 @@ class GatewayService:
     async def _serve_host(self, host_id: int, changed: bool) -> None:
         try:
             await self._serve_one(host_id, changed)
-        except Exception:
-            terminal.exception("gateway not brought in line", host=host_id)
+        except Exception as error:
+            if is_away(error):
+                terminal.warning("the database does not answer", host=host_id, reason=type(error).__name__)
+            else:
+                terminal.exception("gateway not brought in line", host=host_id)
         finally:
             self._serving.pop(host_id, None)
             if host_id in self._waiting:
@@ -376,8 +396,3 @@ class GatewayService:
 
 def _reason(error: PanelError | TimeoutError) -> Text:
     return error.text if isinstance(error, PanelError) else Text(_("The gateway did not answer in time."))
-
-
-def _first(drifted: list[Difference]) -> str:
-    """A few of the differences, in words of nft's."""
-    return ", ".join(sorted({f"{item.kind} {item.subject}" for item in drifted})[:5])

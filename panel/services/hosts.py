@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
@@ -12,8 +13,8 @@ from tortoise.exceptions import IntegrityError
 
 from panel.engines.registry import engine_class, make_engine
 from panel.engines.types import EngineKind, HostInfo
-from panel.errors import Conflict, InvalidInput, NotFound
-from panel.events import EventBus, HostChanged, HostRemoved, VmRemoved
+from panel.errors import Conflict, InvalidInput, NotFound, PanelError
+from panel.events import EventBus, HostChanged, HostConfigured, HostRemoved, VmRemoved
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 from panel.models import Host, Task, Vm
@@ -147,13 +148,13 @@ class HostService:
             raise Conflict(_("There is a host {name} already."), name=name)
         host = self._row(None, name, request)
         info = await self._probe(host)
-        host.version = info.version
+        host.version, host.machine = info.version, self._pin(host)
         try:
             await host.save()
         except IntegrityError as error:
             raise Conflict(_("There is a host {name} already."), name=name) from error
         await self._audit.write(actor, "host.create", "host", name, Text(_("Added the host.")))
-        self._observer.add(host.id)
+        self._configured(host.id, enabled=True)
         self._events.publish(HostChanged(host.id))
         return host, info
 
@@ -167,8 +168,11 @@ class HostService:
             raise InvalidInput(_("The engine of a host cannot change. Add it as a new host."), field="engine_type")
         wanted = self._row(host, name, request)
         wanted.version = host.version
+        if not request.network_only:
+            self._pool.require_here(host)
         if host.enabled and not request.network_only:
             wanted.version = (await self._probe(wanted)).version
+        wanted.machine = host.machine if request.network_only else self._pin(wanted)
         columns = [
             "address",
             "user",
@@ -179,16 +183,24 @@ class HostService:
             *NETWORK,
             "options",
             "version",
+            "machine",
         ]
         await Host.filter(id=host.id).update(**{column: getattr(wanted, column) for column in columns})
         await self._audit.write(actor, "host.update", "host", name, Text(_("Changed the host's settings.")))
         if not request.network_only:
             await self._pool.forget(host.id)
-            if host.enabled:
-                self._observer.add(host.id)
+            self._configured(host.id, enabled=host.enabled)
         self._gateways.wake(host.id)
         self._events.publish(HostChanged(host.id))
         return await self.get(name)
+
+    def _configured(self, host_id: int, *, enabled: bool) -> None:
+        """Begin to look at it anew, or not at all: here, or in the process that watches it."""
+        if enabled:
+            self._observer.add(host_id)
+        else:
+            self._observer.remove(host_id)
+        self._events.publish(HostConfigured(host_id))
 
     @whole
     async def delete(self, actor: Actor, name: str) -> int:
@@ -235,11 +247,10 @@ class HostService:
             self._observer.remove(host.id)
         health = HostHealth.UNKNOWN if enabled else HostHealth.DISABLED
         await Host.filter(id=host.id).update(enabled=enabled, health=health, health_since=now(), problem=None)
-        if enabled:
-            self._observer.add(host.id)
-        else:
+        if not enabled:
             await self._observations.host_lost(host)
             await self._pool.forget(host.id)
+        self._configured(host.id, enabled=enabled)
         text = Text(_("Enabled the host.") if enabled else _("Disabled the host."))
         await self._audit.write(actor, "host.enable" if enabled else "host.disable", "host", name, text)
         self._events.publish(HostChanged(host.id))
@@ -253,7 +264,9 @@ class HostService:
         if await Host.exists(name="local"):
             return False
         request = HostRequest(engine=EngineKind.LIBVIRT, disks_path=disks_path, images_path=images_path)
-        await self._row(None, "local", request).save()
+        row = self._row(None, "local", request)
+        row.machine = self._pin(row)
+        await row.save()
         await self._audit.write(actor, "host.create", "host", "local", Text(_("Added the host.")))
         return True
 
@@ -291,6 +304,15 @@ class HostService:
             if item.required and not given:
                 raise InvalidInput(_("{field} is needed for this engine."), field=wire)
         return Host(name=name, engine=kind, secret=sealed, options=options, **values)
+
+    def _pin(self, host: Host) -> str:
+        """The machine whose processes alone reach the host, as far as that matters; empty: all do."""
+        if not self._pool.here or host.engine is EngineKind.FAKE:
+            return ""
+        with suppress(PanelError):  # its settings make no sense: its probe says so
+            if make_engine(host.engine, self._pool.connection(host)).on_this_machine:
+                return self._pool.here
+        return ""
 
     async def _probe(self, host: Host) -> HostInfo:
         engine = make_engine(host.engine, self._pool.connection(host))

@@ -89,6 +89,7 @@ class ImageService:
             error = Conflict(reason.msgid)
             error.text = reason
             raise error
+        self._pool.require_here(host)
         folder = self._pool.even_disabled(host).images_folder
         if folder is None or not folder.is_dir():
             raise NotFound(_("Host {name} has no images folder {path}."), name=host.name, path=str(folder or ""))

@@ -17,6 +17,8 @@ from tortoise.exceptions import IntegrityError
 
 from panel.courtesy import Courtesy
 from panel.models import Host, HostMetrics, Vm, VmMetrics
+from panel.models.database import is_away
+from panel.services.nodes import Nodes
 from panel.services.observations import Known
 from panel.services.series import (
     COARSE,
@@ -36,6 +38,7 @@ from panel.services.series import (
 from panel.services.tracks import Track
 
 FLUSH_SECONDS = 60.0
+SHARED_FLUSH_SECONDS = 10.0  # where several processes serve
 SLICE = 25  # VMs that are written at once: requests come first between two slices
 REACH = 20.0  # seconds that one sample may stand for, at least; three rounds when they are slower
 IDLE = 600.0  # seconds after which nothing is kept in memory of what is not measured any more
@@ -80,12 +83,21 @@ class MetricsService:
     """Keeps and reads the history of VMs and hosts. ``clock``: seconds since 1970."""
 
     def __init__(
-        self, observe_seconds: float, clock: Callable[[], float] = time.time, courtesy: Courtesy | None = None
+        self,
+        observe_seconds: float,
+        clock: Callable[[], float] = time.time,
+        courtesy: Courtesy | None = None,
+        nodes: Nodes | None = None,
     ) -> None:
         self._courtesy = courtesy or Courtesy()
+        self._pause = FLUSH_SECONDS
+        if nodes is not None and nodes.id is not None:  # what is not yet written, other processes do not show
+            self._pause = SHARED_FLUSH_SECONDS
+            nodes.lost.append(self._lost)
         self._reach = max(REACH, 3 * observe_seconds)
         self._clock = clock
         self._tracks: dict[Table, dict[int, Track]] = {VMS: {}, HOSTS: {}}
+        self._measured: dict[int, set[int]] = {}  # by host, the VMs of its last round
         self._host_rates: dict[int, list[float]] = {}
         self._writing = asyncio.Lock()
         self._job: asyncio.Task[None] | None = None
@@ -108,7 +120,9 @@ class MetricsService:
         """A round of a host went well and measured these VMs. Those that are off or were not seen are not among them."""
         moment, tracks = self._clock(), self._tracks[VMS]
         total = [0.0] * len(RATES)
+        measured = self._measured[host_id] = set()
         for vm in vms:
+            measured.add(vm.id)
             rates = [vm.rates.get(name) for name in RATES]
             track = tracks.get(vm.id)
             if track is None:
@@ -123,6 +137,15 @@ class MetricsService:
         load, rates = host.status or {}, self._host_rates.pop(host.id, [None] * len(RATES))
         track = self._tracks[HOSTS].setdefault(host.id, Track())
         track.add(self._clock(), (load.get("cpu_percent"), load.get("memory_used_mib"), *rates), self._reach)
+
+    async def _lost(self, host_ids: Sequence[int]) -> None:
+        """Another process goes on with them: write what was seen, and forget it."""
+        await self._flush_safely(everything=True)
+        for host_id in host_ids:
+            self._tracks[HOSTS].pop(host_id, None)
+            self._host_rates.pop(host_id, None)
+            for vm_id in self._measured.pop(host_id, ()):
+                self._tracks[VMS].pop(vm_id, None)
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -142,14 +165,17 @@ class MetricsService:
 
     async def _loop(self) -> None:
         while True:
-            await asyncio.sleep(FLUSH_SECONDS)
+            await asyncio.sleep(self._pause)
             await self._flush_safely()
 
     async def _flush_safely(self, *, everything: bool = False) -> None:
         try:
             await self.flush(everything=everything)
-        except Exception:  # the database does not answer: it may again
-            terminal.exception("metrics were not written")
+        except Exception as error:  # the database does not answer: it may again
+            if is_away(error):
+                terminal.warning("metrics were not written", reason=type(error).__name__)
+            else:
+                terminal.exception("metrics were not written")
 
     async def _write(self, table: Table, owners: list[int]) -> None:
         tracks = self._tracks[table]

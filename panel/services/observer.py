@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 
@@ -15,16 +15,18 @@ from panel.courtesy import Courtesy
 from panel.engines.base import Engine
 from panel.engines.types import VmEvent
 from panel.errors import NotFound, PanelError
-from panel.events import EventBus, HostChanged
+from panel.events import EventBus, HostChanged, LookWanted
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 from panel.models import Host, HostImage, Vm
+from panel.models.database import is_away
 from panel.models.host import HostHealth
 from panel.security import PANEL
 from panel.services.audit import AuditLog
 from panel.services.clock import now
 from panel.services.engines import EnginePool, capabilities, limited
 from panel.services.imagefiles import list_isos
+from panel.services.nodes import Nodes
 from panel.services.observations import Observations
 from panel.services.texts import pack
 from panel.settings import Settings
@@ -61,10 +63,12 @@ class Observer:
         events: EventBus,
         audit: AuditLog,
         courtesy: Courtesy,
+        nodes: Nodes,
     ) -> None:
         self._settings = settings
         self._pool = pool
         self._observations = observations
+        self._nodes = nodes
         self._events = events
         self._audit = audit
         self._courtesy = courtesy
@@ -72,38 +76,48 @@ class Observer:
         self.inventories: list[Callable[[Host, Engine], Awaitable[None]]] = []  # what other services look at, rarely
         self.rounds: list[Callable[[int], None]] = []  # told of each round that went well
         self.measured: Callable[[Host], None] = lambda _host: None  # told of the host's load in each such round
+        nodes.gained.append(self._gained)
+        nodes.lost.append(self._lost)
 
-    async def start(self) -> None:
-        """Begin with all enabled hosts."""
-        for host in await Host.filter(enabled=True):
-            self.add(host.id)
+    async def _gained(self, host_ids: Sequence[int]) -> None:
+        """Begin with those that are enabled."""
+        for host_id in await Host.filter(id__in=list(host_ids), enabled=True).values_list("id", flat=True):
+            self.add(int(str(host_id)))
+
+    async def _lost(self, host_ids: Sequence[int]) -> None:
+        """End their loops, and wait for what is being written."""
+        await _end([job for host_id in host_ids if (job := self._take_out(host_id))])
 
     async def stop(self) -> None:
         """End all loops."""
         jobs = [watch.job for watch in self._watches.values() if watch.job]
         self._watches.clear()
-        for job in jobs:
-            job.cancel()
-        if jobs:
-            await asyncio.wait(jobs, timeout=1.0)
+        await _end(jobs)
 
     def add(self, host_id: int) -> None:
-        """Begin to look at a host; anew when it was looked at already."""
+        """Begin to look at a host; anew when it was looked at already. One that another process watches is left to it."""
         self.remove(host_id)
+        if not self._nodes.owns(host_id):
+            return
         watch = self._watches[host_id] = _Watch()
         watch.job = asyncio.get_running_loop().create_task(self._loop(host_id, watch), name=f"observer {host_id}")
 
     def remove(self, host_id: int) -> None:
         """Stop looking at a host."""
+        if job := self._take_out(host_id):
+            job.cancel()
+
+    def _take_out(self, host_id: int) -> asyncio.Task[None] | None:
         watch = self._watches.pop(host_id, None)
-        if watch and watch.job:
-            watch.job.cancel()
+        return watch.job if watch else None
 
     def look_now(self, host_id: int, *, inventory: bool = False) -> None:
         """Start the host's next round at once; with ``inventory``, images and leftovers too."""
         if watch := self._watches.get(host_id):
             watch.inventory = watch.inventory or inventory
             watch.wake.set()
+        elif not self._nodes.owns(host_id):
+            self._events.publish(LookWanted(host_id, inventory))
 
     async def _loop(self, host_id: int, watch: _Watch) -> None:
         failures = 0
@@ -118,9 +132,12 @@ class Observer:
                     failures = 0 if engine else failures + 1
                     if engine and capabilities(host.engine).events and (listener is None or listener.done()):
                         listener = asyncio.create_task(self._listen(host_id, engine, watch))
-                except Exception:  # the database does not answer: it may again
-                    failures += 1
-                    terminal.exception("observation failed", host=host_id)
+                except Exception as error:
+                    if is_away(error):  # it may answer again
+                        terminal.warning("the database does not answer", host=host_id, reason=type(error).__name__)
+                    else:
+                        failures += 1
+                        terminal.exception("observation failed", host=host_id)
                 await self._pause(watch, failures)
         finally:
             if listener:
@@ -134,7 +151,9 @@ class Observer:
             return engine
         except PanelError as error:
             problem = error
-        except Exception:
+        except Exception as error:
+            if is_away(error):
+                raise  # that is not the host
             terminal.exception("observation failed", host=host.name)
             problem = PanelError(_("An internal error; the panel's log has its trace."))
         watch.prepared = False
@@ -236,3 +255,11 @@ class Observer:
             await self._observations.apply_missing(vm)
         except PanelError:
             watch.wake.set()
+
+
+async def _end(jobs: Iterable[asyncio.Task[None]]) -> None:
+    ending = list(jobs)
+    for job in ending:
+        job.cancel()
+    if ending:
+        await asyncio.wait(ending, timeout=1.0)

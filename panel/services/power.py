@@ -14,7 +14,8 @@ from panel.security import Actor, Permission
 from panel.services.engines import EnginePool, capabilities, limited
 from panel.services.names import check_password
 from panel.services.observations import Observations
-from panel.services.tasks import TaskContext, TaskService, subject, vm_of
+from panel.services.taskcontext import TaskContext
+from panel.services.tasks import TaskService, subject, vm_of
 
 POWER_SECONDS = 300.0  # the engine's own deadlines are shorter
 PASSWORD_SECONDS = 60.0

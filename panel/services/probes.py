@@ -27,9 +27,11 @@ from panel.gateways.types import Protocol
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 from panel.models import CertificateState, Forward, Host, Proxy, RuleState, Vm
+from panel.models.database import is_away
 from panel.security import Actor, Permission
 from panel.services.clock import now
 from panel.services.gateways import GatewayService
+from panel.services.nodes import Nodes
 from panel.services.texts import pack
 from panel.services.ways import LOCAL
 from panel.settings import Settings
@@ -63,8 +65,15 @@ class ProbeService:
     """Tries forwards and domains, and keeps what it found."""
 
     def __init__(
-        self, settings: Settings, gateways: GatewayService, events: EventBus, real: Connector, imaginary: Connector
+        self,
+        settings: Settings,
+        gateways: GatewayService,
+        events: EventBus,
+        real: Connector,
+        imaginary: Connector,
+        nodes: Nodes,
     ) -> None:
+        self._nodes = nodes
         self._settings = settings
         self._gateways = gateways
         self._events = events
@@ -125,14 +134,20 @@ class ProbeService:
         while True:
             try:
                 await self.check_due()
-            except Exception:
-                terminal.exception("probes failed")
+            except Exception as error:
+                if is_away(error):
+                    terminal.warning("the database does not answer", reason=type(error).__name__)
+                else:
+                    terminal.exception("probes failed")
             await asyncio.sleep(LOOK_EVERY)
 
     async def check_due(self) -> int:
         """Try what is due: never tried, tried long ago, or applied or started since. Says how much that was."""
         moment = now()
-        due = [(row.probe_at or datetime.min.replace(tzinfo=moment.tzinfo), row) for row in await _candidates(moment)]
+        due = [
+            (row.probe_at or datetime.min.replace(tzinfo=moment.tzinfo), row)
+            for row in await _candidates(moment, self._nodes.mine)
+        ]
         rows = [row for _at, row in sorted(due, key=lambda item: item[0])][:MOST]
         if rows:
             await self._try_all(rows, await Host.filter(id__in=list({row.host_id for row in rows})))
@@ -174,11 +189,13 @@ class ProbeService:
         return found
 
 
-async def _candidates(moment: datetime) -> list[Row]:
-    """The applied forwards and domains of running VMs that are due."""
+async def _candidates(moment: datetime, hosts: Sequence[int] | None) -> list[Row]:
+    """The applied forwards and domains of running VMs of some hosts (None: all) that are due."""
     old, young = moment - AGAIN, moment - YOUNG
     query = Q(probe_at__isnull=True) | Q(probe_at__lt=old) | Q(applied_at__gt=young) | Q(vm__state_since__gt=young)
-    running = {"state": RuleState.APPLIED, "vm__state": PowerState.RUNNING, "host__enabled": True}
+    running: dict[str, Any] = {"state": RuleState.APPLIED, "vm__state": PowerState.RUNNING, "host__enabled": True}
+    if hosts is not None:
+        running["host_id__in"] = list(hosts)
     forwards = await Forward.filter(query, **running, protocol=Protocol.TCP).prefetch_related("vm")
     proxies = await Proxy.filter(query, **running).prefetch_related("vm")
     rows: list[Row] = [*forwards, *proxies]

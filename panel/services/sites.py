@@ -18,11 +18,14 @@ from panel.gateways.sites import MemorySites, Site, SiteGateway, SiteStatus, Sit
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 from panel.models import Certificate, CertificateState, Host, Proxy, RuleState
+from panel.models.database import is_away
 from panel.security import PANEL, SecretBox
+from panel.services.asks import Asks
 from panel.services.audit import AuditLog
 from panel.services.clock import now
 from panel.services.domains import readable_domain
 from panel.services.engines import EnginePool
+from panel.services.nodes import Nodes
 from panel.services.sitewishes import Wanted, read_wanted
 from panel.services.texts import pack
 from panel.settings import Settings
@@ -51,7 +54,16 @@ class SiteService:
         events: EventBus,
         audit: AuditLog,
         local: SiteGateway,
+        nodes: Nodes,
+        asks: Asks,
     ) -> None:
+        self._nodes = nodes
+        self._asks = asks
+        asks.parts["sites"] = self.converge
+        nodes.gained.append(self._gained)
+        nodes.lost.append(self._lost)
+        self._hosts: dict[int, str] = {}  # what machine a host was when it was looked at last
+        self._served: set[str] = set()  # the machines whose proxies this process has brought in line
         self._settings = settings
         self._box = box
         self._pool = pool
@@ -76,7 +88,7 @@ class SiteService:
             here = self._pool.even_disabled(host).on_this_machine
         except PanelError:  # its settings make no sense any more
             here = False
-        if not here:
+        if not here or self._pool.elsewhere(host):
             return ELSEWHERE
         return None if self._settings.proxy else OFF
 
@@ -102,24 +114,28 @@ class SiteService:
         found: dict[str, list[int]] = {}
         for host in hosts:
             if self.why_not(host) is None:
-                found.setdefault(self.of(host)[0], []).append(host.id)
+                self._hosts[host.id] = self.of(host)[0]
+                found.setdefault(self._hosts[host.id], []).append(host.id)
         return found
 
     # -- bringing in line ----------------------------------------------------------------------------------------
 
     async def converge(self, host: Host) -> Text | None:
         """Make the machine's proxy serve what the database says. Returns what went wrong, which is also kept with the domains;
-        None when all is well, or the host has no proxy."""
+        None when all is well, or the host has no proxy. Where another process watches the host, that one does it."""
+        if not self._nodes.owns(host.id):
+            return await self._asks.converge("sites", host.id)
         if self.why_not(host) is not None:
             return None
         machine, _gateway = self.of(host)
         return await self._converge(machine, await self.host_ids(machine), look=False)
 
     async def look(self) -> None:
-        """Bring every machine in line; those that were not looked at for a while after looking at what they serve."""
-        hosts = await Host.all()
+        """Bring every machine that this process watches in line; those that were not looked at for a while after looking at
+        what they serve."""
+        hosts = [host for host in await Host.all() if self._nodes.owns(host.id)]
         machines = self._machines(hosts)
-        for machine in {*machines, *self._gateways}:  # one that is no host any more serves nothing
+        for machine in {*machines, *self._served}:  # one that is no host any more serves nothing
             due = time.monotonic() - self._looked.get(machine, -LOOK_EVERY) >= LOOK_EVERY
             if due:
                 self._looked[machine] = time.monotonic()
@@ -131,6 +147,7 @@ class SiteService:
 
     async def _converge(self, machine: str, host_ids: Sequence[int], *, look: bool) -> Text | None:
         async with self._locks.setdefault(machine, asyncio.Lock()):
+            self._served.add(machine)
             gateway = self._gateways[machine]
             wanted = await read_wanted(host_ids, self._settings, self._box, imaginary=machine != LOCAL)
             wish = wanted.wish
@@ -208,11 +225,21 @@ class SiteService:
         """Bring all machines in line soon; never waits."""
         self._arrived.set()
 
+    async def _gained(self, _host_ids: Sequence[int]) -> None:
+        self.wake()
+
+    async def _lost(self, host_ids: Sequence[int]) -> None:
+        """Another process keeps them: nothing is remembered of what they serve, which they go on serving."""
+        for machine in {self._hosts.pop(host_id, "") for host_id in host_ids}:
+            self._served.discard(machine)
+            self._applied.pop(machine, None)
+            self._looked.pop(machine, None)
+
     def start(self) -> None:
         """Begin to look."""
         loop = asyncio.get_running_loop()
         works = [self._serve(), self._listen()]
-        if not self._settings.proxy:
+        if not self._settings.proxy and self._nodes.id is None:
             works.append(self._switch_off())
         self._jobs = [loop.create_task(work, name="sites") for work in works]
 
@@ -244,9 +271,13 @@ class SiteService:
         while True:
             try:
                 await self.look()
-                await _forget_certificates()
-            except Exception:
-                terminal.exception("domains not brought in line")
+                if self._nodes.leads:
+                    await _forget_certificates()
+            except Exception as error:
+                if is_away(error):
+                    terminal.warning("the database does not answer", reason=type(error).__name__)
+                else:
+                    terminal.exception("domains not brought in line")
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_EVERY):
                     await self._arrived.wait()

@@ -14,7 +14,8 @@ from panel.models import Task, TaskStatus, Vm
 from panel.security import Actor, Permission
 from panel.services.engines import EnginePool, capabilities, limited
 from panel.services.observations import Observations
-from panel.services.tasks import TaskContext, TaskService, subject, vm_of
+from panel.services.taskcontext import TaskContext
+from panel.services.tasks import TaskService, subject, vm_of
 
 SECONDS = 3900.0  # the engines' own deadlines are shorter
 

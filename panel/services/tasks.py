@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import json
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -16,53 +16,27 @@ from tortoise.exceptions import IntegrityError
 from tortoise.transactions import in_transaction
 
 from panel.errors import Conflict, HostUnreachable, NotFound, PanelError
-from panel.events import EventBus, TaskChanged, TaskLogged
+from panel.events import EventBus, Resynced, TaskCancelAsked, TaskChanged, TaskLogged, TaskQueued
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 from panel.models import Host, Task, TaskLine, TaskStatus, Vm
-from panel.models.database import is_away
+from panel.models.database import is_away, is_unable
 from panel.security import Actor, SecretBox, Source
 from panel.services.audit import AuditLog
 from panel.services.clock import now
+from panel.services.nodes import Nodes
+from panel.services.taskcontext import TaskContext
 from panel.services.texts import pack, unpack
 from panel.services.whole import to_the_end, whole
 
 LIVING = (TaskStatus.QUEUED, TaskStatus.RUNNING)
 REPEATABLE = (TaskStatus.FAILED, TaskStatus.CANCELLED)
+END = ("status", "ended_at", "message", "lock", "params", "error_status", "percent", "result")
+WRITE_AGAIN = 0.3  # seconds between tries to write a task's end while the database is away
 STOP_GRACE = 1.5  # seconds that tasks get to clean up when the panel stops
 SETTLE_RETRY = 5.0  # seconds between tries to settle with a host that does not answer
 
 terminal = structlog.get_logger("panel.tasks")
-
-
-class TaskContext:
-    """What a running task's code gets: its row, its parameters, and the ``Reporter`` that engines know."""
-
-    def __init__(self, service: TaskService, task: Task, params: dict[str, Any]) -> None:
-        self._service = service
-        self.task = task
-        self.params = params
-
-    async def step(self, message: str, /, *, percent: int | None = None, **params: object) -> None:
-        """A line for the log; ``percent`` moves the bar, which never goes back."""
-        text = Text(message, params)
-        self.task.message = pack(text)
-        if percent is not None:
-            self.task.percent = max(self.task.percent, min(99, percent))
-        await self.task.save(update_fields=["message", "percent"])
-        await self._service.log(self.task.id, "info", text)
-        self._service.events.publish(TaskChanged(self.task.id, ended=False))
-
-    async def progress(self, message: str, /, *, percent: int, **params: object) -> None:
-        """What it is at and how far, without a line of the log: for what moves all the time. Call it once a second at most."""
-        self.task.message = pack(Text(message, params))
-        self.task.percent = max(self.task.percent, min(99, percent))
-        await self.task.save(update_fields=["message", "percent"])
-        self._service.events.publish(TaskChanged(self.task.id, ended=False))
-
-    async def warn(self, message: str, /, **params: object) -> None:
-        """A line that the operator should read."""
-        await self._service.log(self.task.id, "warning", Text(message, params))
 
 
 Run = Callable[[TaskContext], Awaitable[dict[str, Any] | None]]
@@ -85,13 +59,15 @@ class TaskKind:
 class TaskService:
     """Submits, runs, cancels and settles tasks."""
 
-    def __init__(self, box: SecretBox, events: EventBus, audit: AuditLog) -> None:
+    def __init__(self, box: SecretBox, events: EventBus, audit: AuditLog, nodes: Nodes) -> None:
         self.events = events
+        self._nodes = nodes
         self.kinds: dict[str, TaskKind] = {}
         self._box = box
         self._audit = audit
         self._running: dict[str, asyncio.Task[None]] = {}
         self._starting: dict[str, asyncio.Event] = {}  # stored, or about to be, and not begun yet
+        self._cancelled: set[str] = set()  # of those that run: asked to stop
 
     def register(self, kind: str, run: Run, settle: Settle, title: str, again: Again | None = None) -> None:
         """Name the code behind a kind of task. ``title`` is a msgid."""
@@ -109,7 +85,8 @@ class TaskService:
         lock: str = "",
         notes: Sequence[Text] = (),
     ) -> Task:
-        """Store a task and start it. ``host`` and ``vm`` are (id, name). While it lives it has ``lock`` (at most 64 characters);
+        """Store a task and start it, or let the process start it that watches its host. ``host`` and ``vm`` are (id, name).
+        While it lives it has ``lock`` (at most 64 characters);
         by default the VM's, or else that of its kind on the host.
         ``notes`` are warnings of the door it came through, for its log.
 
@@ -135,11 +112,13 @@ class TaskService:
         lock: str,
         notes: Sequence[Text],
     ) -> Task:
+        here = self._nodes.owns(host[0])
         task = await self._store(
             id=task_id,
             kind=kind,
-            status=TaskStatus.RUNNING,  # this process starts it below
-            started_at=now(),
+            status=TaskStatus.RUNNING if here else TaskStatus.QUEUED,
+            started_at=now() if here else None,
+            owner=self._nodes.id if here else None,
             lock=lock,
             host_id=host[0],
             host_name=host[1],
@@ -154,8 +133,11 @@ class TaskService:
         name = f"{host[1]}/{vm[1]}" if vm else host[1]
         await self._audit.write(actor, kind, "vm" if vm else "host", name, Text(self.kinds[kind].title))
         self.events.publish(TaskChanged(task.id, ended=False))
-        self._start(task, self._run(task))
-        await self._starting[task_id].wait()
+        if here:
+            self._start(task, self._run(task))
+            await self._starting[task_id].wait()
+        else:
+            self.events.publish(TaskQueued(task.id))
         return task
 
     def _begun(self, task_id: str) -> None:
@@ -185,7 +167,8 @@ class TaskService:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     while not task.status.ended:
-                        if await subscription.get() == TaskChanged(task_id, ended=True):
+                        event = await subscription.get()
+                        if event == TaskChanged(task_id, ended=True) or isinstance(event, Resynced):
                             task = await self.get(task_id)
         return await self.get(task_id)
 
@@ -201,18 +184,28 @@ class TaskService:
         task = await self.get(task_id)
         if task.status.ended:
             raise Conflict(_("Task {task} has ended already."), task=task_id)
-        first = await Task.filter(id=task_id, cancel_requested=False).update(cancel_requested=True)
+        await Task.filter(id=task_id, cancel_requested=False).update(cancel_requested=True)
         await self._audit.write(actor, "task.cancel", "task", task_id, Text(_("Asked a task to stop.")))
+        if not await self.cancel_here(task_id):
+            task = await self.get(task_id)
+            if task.status is TaskStatus.QUEUED:
+                await self._end(task, TaskStatus.CANCELLED, Text(_("Cancelled.")))
+            elif task.status is TaskStatus.RUNNING and task.owner != self._nodes.id:
+                self.events.publish(TaskCancelAsked(task_id))
+            elif not task.status.ended:  # its process is gone
+                await self._end(task, TaskStatus.CANCELLED, Text(_("Cancelled before it could be settled.")))
+        return await self.get(task_id)
+
+    async def cancel_here(self, task_id: str) -> bool:
+        """Cancel a task that this process is at work on, once: a second time would break the clean-up that the first began.
+        False when it is not."""
         if starting := self._starting.get(task_id):
             await starting.wait()  # what has not begun cannot clean up
         running = self._running.get(task_id)
-        if running is None:
-            task = await self.get(task_id)
-            if not task.status.ended:  # its process is gone
-                await self._end(task, TaskStatus.CANCELLED, Text(_("Cancelled before it could be settled.")))
-        elif first:  # a second one would break the clean-up that the first began
+        if running is not None and task_id not in self._cancelled:
+            self._cancelled.add(task_id)
             running.cancel()
-        return await self.get(task_id)
+        return running is not None
 
     def repeatable(self, task: Task) -> bool:
         """Whether the task did not succeed, and all that is needed to try again was kept."""
@@ -239,11 +232,34 @@ class TaskService:
         self.events.publish(TaskLogged(task_id))
 
     async def recover(self) -> int:
-        """Settle what an earlier process left unfinished, in the background. Returns how many tasks that is."""
+        """Settle what an earlier process left unfinished, in the background. Returns how many tasks that is. Where several
+        processes serve, ``panel.services.taskshares`` does that all the time."""
+        if self._nodes.id is not None:
+            return 0
         unfinished = await Task.filter(status__in=LIVING)
         for task in unfinished:
-            self._start(task, self._settle(task))
+            self.settle(task)
         return len(unfinished)
+
+    def begin(self, task: Task) -> None:
+        """Run a task that was claimed for this process."""
+        self._starting[task.id] = asyncio.Event()
+        self._start(task, self._run(task))
+
+    def settle(self, task: Task) -> None:
+        """Settle a task that nobody is at work on any more."""
+        if task.cancel_requested:
+            self._cancelled.add(task.id)  # that was meant for whoever was
+        self._start(task, self._settle(task))
+
+    def at_work(self) -> set[str]:
+        """The tasks that this process is at work on, or about to be."""
+        return {*self._running, *self._starting}
+
+    def abandon(self) -> None:
+        """Others may take this process for dead: stop at once what they are going to settle."""
+        for job in self._running.values():
+            job.cancel()
 
     async def stop(self) -> None:
         """Stop everything within ``STOP_GRACE``; what does not end is settled at the next start."""
@@ -255,9 +271,22 @@ class TaskService:
 
     def _start(self, task: Task, work: Any) -> None:
         # a fresh context: a transaction of the caller must not leak into the task
-        job = asyncio.get_running_loop().create_task(work, name=f"task {task.id}", context=contextvars.Context())
+        job = asyncio.get_running_loop().create_task(
+            self._watched(task, work), name=f"task {task.id}", context=contextvars.Context()
+        )
         self._running[task.id] = job
-        job.add_done_callback(lambda _job: self._running.pop(task.id, None))
+        job.add_done_callback(lambda _job: self._done(task.id))
+
+    def _done(self, task_id: str) -> None:
+        self._running.pop(task_id, None)
+        self._cancelled.discard(task_id)
+        self._begun(task_id)
+
+    async def _watched(self, task: Task, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as error:  # it is settled once the database answers
+            terminal.error("the end of a task was not written", task=task.id, reason=type(error).__name__)
 
     async def _run(self, task: Task) -> None:
         self._begun(task.id)
@@ -266,14 +295,16 @@ class TaskService:
         try:
             task.result = await kind.run(context)
         except asyncio.CancelledError:
-            if not await Task.filter(id=task.id, cancel_requested=True).exists():
-                return  # the panel stops: settled at the next start
+            if task.id not in self._cancelled:
+                return  # the panel stops: settled at the next start, or by another process
             await self._end(task, TaskStatus.CANCELLED, Text(_("Cancelled.")))
         except PanelError as error:
             await self._end(task, TaskStatus.FAILED, error.text, error.status)
         except Exception as error:
-            terminal.exception("task failed", task=task.id, kind=task.kind)
             if is_away(error):
+                raise  # nobody knows how far it came: it is settled when the database answers
+            terminal.exception("task failed", task=task.id, kind=task.kind)
+            if is_unable(error):
                 await self._settle(task, error)  # as after a crash: what is done and what is stored may differ
             else:
                 text = Text(_("An internal error; the panel's log has its trace."))
@@ -299,15 +330,17 @@ class TaskService:
                     await self.log(task.id, "warning", Text(_("The panel stopped during this task.")))
                     await self.log(task.id, "warning", error.text)
             except asyncio.CancelledError:
-                if await Task.filter(id=task.id, cancel_requested=True).exists():
+                if task.id in self._cancelled:
                     await self._end(task, TaskStatus.CANCELLED, Text(_("Cancelled before it could be settled.")))
                 return
             except PanelError as error:
                 await self._end(task, TaskStatus.INTERRUPTED, error.text, error.status)
                 return
             except Exception as error:
-                terminal.exception("task not settled", task=task.id, kind=task.kind)
                 if is_away(error):
+                    raise
+                terminal.exception("task not settled", task=task.id, kind=task.kind)
+                if is_unable(error):
                     trouble = error
                     continue
                 text = Text(_("An internal error; the panel's log has its trace."))
@@ -325,16 +358,17 @@ class TaskService:
         return TaskContext(self, task, self.params_of(task))
 
     async def _end(self, task: Task, status: TaskStatus, text: Text, error_status: int | None = None) -> None:
-        """Store the end; what cannot be stored now is tried again, or is settled at the next start."""
+        """Store the end; what cannot be stored now is tried again, or is settled at the next start or by another process."""
         line = pack(text) != task.message  # else the last step said it already
         while True:
             try:
                 return await to_the_end(self._write_end(task, status, text, error_status, line=line))
             except Exception as error:
-                if not is_away(error):
+                if not (self._nodes.in_touch if is_away(error) else is_unable(error)):
                     raise
-                terminal.exception("task's end not stored", task=task.id, kind=task.kind)
-            await asyncio.sleep(SETTLE_RETRY)
+                terminal.warning("task's end not stored", task=task.id, kind=task.kind, reason=type(error).__name__)
+                pause = WRITE_AGAIN if is_away(error) else SETTLE_RETRY
+            await asyncio.sleep(pause)
 
     async def _write_end(
         self, task: Task, status: TaskStatus, text: Text, error_status: int | None, *, line: bool
@@ -346,11 +380,13 @@ class TaskService:
             task.params = ""  # secrets do not outlive the task
         if status is TaskStatus.SUCCEEDED:
             task.percent = 100
-        columns = ["status", "ended_at", "message", "lock", "params", "error_status", "percent", "result"]
-        async with in_transaction():
+        async with in_transaction("default"):
+            living = Task.filter(id=task.id, status__in=LIVING, owner=task.owner)
+            if not await living.update(**{name: getattr(task, name) for name in END}):
+                terminal.warning("another process has settled a task", task=task.id)
+                return
             if line:
                 await TaskLine.create(task_id=task.id, at=now(), level=level, message=pack(text))
-            await task.save(update_fields=columns)
             if status is not TaskStatus.SUCCEEDED:
                 actor = Actor(task.actor, Source(task.source))
                 name = f"{task.host_name}/{task.vm_name}" if task.vm_name else task.host_name

@@ -30,7 +30,8 @@ from panel.services.checksums import ALGORITHMS, Checksum, read_checksum
 from panel.services.imagefiles import INCOMING, check_room, incoming, names_of, read_about, too_large, unwritable
 from panel.services.images import ImageService, about, actor_of, host_of, lock_of, remove
 from panel.services.names import check_title
-from panel.services.tasks import LIVING, TaskContext, TaskService
+from panel.services.taskcontext import TaskContext
+from panel.services.tasks import LIVING, TaskService
 
 PIECE = 8 * 1024**2  # bytes of one request
 WRITE = 1024**2  # bytes that are written at once
@@ -198,7 +199,7 @@ class UploadService:
     async def sweep(self) -> None:
         """Remove what nobody came back for, and what a dead task left."""
         for host in await Host.all():
-            with suppress(PanelError):
+            with suppress(PanelError):  # that of another machine too
                 folder = self._images.folder(host) / INCOMING
                 busy = self._busy | await self._taken(host) | set(await _living(host))
                 await asyncio.to_thread(_sweep, folder, time.time() - STALE_SECONDS, busy)

@@ -31,7 +31,8 @@ from panel.services.observations import Observations
 from panel.services.observer import Observer
 from panel.services.planning import examine, plan, taken
 from panel.services.specs import VmRequest, check_source, stored_spec
-from panel.services.tasks import TaskContext, TaskService, subject, vm_of
+from panel.services.taskcontext import TaskContext
+from panel.services.tasks import TaskService, subject, vm_of
 from panel.services.whole import to_the_end, whole
 
 UNBEGUN = timedelta(minutes=5)  # between a VM's row and its create's task lie milliseconds

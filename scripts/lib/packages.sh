@@ -13,7 +13,7 @@ readonly PACKAGES_DEMO_IMAGE=(cpio gzip kmod e2fsprogs fdisk grub-common grub-pc
 # what serves VMs under domains, when PANEL_PROXY switches it on; install_proxy installs it
 readonly PACKAGES_PROXY=(caddy)
 # what the tests need besides
-readonly PACKAGES_TESTS=(busybox chromium fonts-noto-cjk lxd openssh-client openssh-server openssl sshpass shellcheck procps)
+readonly PACKAGES_TESTS=(busybox chromium fonts-noto-cjk haproxy lxd openssh-client openssh-server openssl sshpass shellcheck procps)
 # VMware's simulator of vSphere is compiled of these (tests/doubles/vcsim.py)
 readonly PACKAGES_VCSIM=(golang-go golang-github-vmware-govmomi-dev)
 # container daemons, which the tests start on sockets and storage of their own; install_containers installs them

@@ -84,6 +84,9 @@ async def populate() -> dict[str, int]:
         )  # fmt: skip
         await models.TaskLine.create(task=task, at=MOMENT, level="info", message=TEXT)
         await models.LogEntry.create(at=MOMENT, action="a", message=TEXT)
+        await models.ProcessNode.create(
+            id=f"p{number}", machine="m", address="a", pid=1, started_at=MOMENT, beat_at=MOMENT
+        )
         await models.Setting.create(key=f"k{number}", value="v")
         await models.Session.create(id=f"s{number}", actor="a", csrf="c", used_at=MOMENT)
         await models.LoginFailure.create(address="192.0.2.1", at=MOMENT)

@@ -148,7 +148,7 @@ async def test_few_at_a_time_and_nothing_after_the_end(services: Services, quiet
                 now_trying -= 1
             return Reach(True)
 
-    probes = ProbeService(services.settings, services.gateways, services.events, Slow(), Slow())
+    probes = ProbeService(services.settings, services.gateways, services.events, Slow(), Slow(), services.nodes)
     probes.start()
     async with asyncio.timeout(5):
         while most < AT_ONCE:

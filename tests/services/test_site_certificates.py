@@ -14,6 +14,7 @@ from panel.i18n import Text
 from panel.models import Certificate, CertificateState, Host, Proxy, RuleState, Vm
 from panel.security import SecretBox
 from panel.services import sites
+from panel.services.asks import Asks
 from panel.services.container import Services
 from panel.services.proxies import ProxyService
 from panel.services.sites import SiteService
@@ -95,7 +96,10 @@ async def test_a_wildcard_that_nobody_proves_needs_a_certificate(
     real = Host(name="real", engine=EngineKind.LIBVIRT)
     for directory, proves in (("", False), ("https://acme.example/directory", False), ("internal", True)):
         settings = replace(services.settings, acme_directory=directory)
-        sites = SiteService(settings, services.box, services.pool, services.events, services.audit, MemorySites())
+        sites = SiteService(
+            settings, services.box, services.pool, services.events, services.audit, MemorySites(), services.nodes,
+            Asks(services.events),
+        )  # fmt: skip
         assert (sites.proves_wildcards(real), sites.proves_wildcards(vm.host)) == (proves, True)
     monkeypatch.setattr(SiteService, "proves_wildcards", lambda _self, _host: False)
     with pytest.raises(InvalidInput, match="Upload a certificate for it") as caught:

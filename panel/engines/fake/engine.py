@@ -235,11 +235,11 @@ class FakeEngine(Engine):
         await report.step(_("Writing the first-boot settings."), percent=50)
         here.add_disk(f"{base}.iso", spec.ref, SEED_BYTES)
         await report.step(_("Defining the VM."), percent=70)
-        here.vms[spec.ref] = vm = make_vm(spec, self.connection.images_path)
+        here.vms[spec.ref] = make_vm(spec, self.connection.images_path)
         here.changed(spec.ref, "create")
         if spec.start:
             await report.step(_("Starting the VM."), percent=90)
-            vm.enter(PowerState.RUNNING, here.clock())
+            self._vm(spec.ref).enter(PowerState.RUNNING, here.clock())
             here.changed(spec.ref, "power.start")
 
     async def update(self, ref: str, change: VmChange, report: Reporter) -> ChangeOutcome:

@@ -20,5 +20,7 @@ FIELDS = (
     HostField("shutdown_timeout", _("Shutdown deadline"), _("Seconds that a guest has to stop."), default="1"),
     HostField("forwards", _("Port forwards"), _("native: by the imaginary hypervisor; empty: by imaginary nftables.")),
     HostField("images_path", _("Folder for images"), _("On this machine. Empty: three imaginary ones alone.")),
-    HostField("state_file", _("State file"), _("A file that keeps the world across restarts.")),
+    HostField(
+        "state_file", _("State file"), _("A file that keeps the world across restarts, and for several processes.")
+    ),
 )

@@ -1,9 +1,10 @@
-"""The hosts that the fake engine drives: plain data in this process, kept in a file when asked to."""
+"""The hosts that the fake engine drives: plain data in this process, kept in a file that several share when asked to."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
@@ -130,7 +131,7 @@ class FakeWorld:
         forwards: the ports that it leads to VMs itself, as in ``FakeEngine.native_forwards``.
         busy: ports that its own programs have: it refuses forwards of them.
         drawn_on: by file of the images folder, the names of the VMs that draw on it.
-        state_file: where all of this is written on each change.
+        state_file: where all of this is written on each change, and read again when another process wrote it.
         clock: seconds; tests may turn it by hand.
     """
 
@@ -147,6 +148,7 @@ class FakeWorld:
         self.busy: set[int] = set()
         self.drawn_on: dict[str, list[str]] = {}
         self.state_file: Path | None = None
+        self._known: tuple[int, int] | None = None  # which state of the file this is
         self.clock: Callable[[], float] = time.time
         self._listeners: list[Listener] = []
 
@@ -232,14 +234,16 @@ class FakeWorld:
             "network": asdict(self.network),
             "forwards": [asdict(forward) for forward in self.forwards.values()],
         }
-        scratch = self.state_file.with_suffix(".tmp")
+        scratch = self.state_file.with_suffix(f".{os.getpid()}.tmp")
         scratch.write_text(json.dumps(state, indent=1), encoding="utf-8")
+        self._known = _mark(scratch)
         scratch.replace(self.state_file)
 
     def load(self) -> None:
         """Become what ``state_file`` says."""
         if self.state_file is None or not self.state_file.exists():
             return
+        self._known = _mark(self.state_file)
         state = json.loads(self.state_file.read_text(encoding="utf-8"))
         self.prepared = bool(state["prepared"])
         self.disks = {row["path"]: FakeDisk(**row) for row in state["disks"]}
@@ -247,6 +251,20 @@ class FakeWorld:
         self.vms = {row["ref"]: _vm_from(row) for row in state["vms"]}
         known = (NativeForward(**row) for row in state.get("forwards", ()))
         self.forwards = {forward.place: forward for forward in known}
+
+    def refresh(self) -> None:
+        """Read the state file again when another process wrote it."""
+        if self.state_file is not None and _mark(self.state_file) not in {None, self._known}:
+            self.load()
+
+
+def _mark(file: Path) -> tuple[int, int] | None:
+    """What tells one writing of a file from another: each is a file of its own, put in the place of the last."""
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _vm_from(row: dict[str, object]) -> FakeVm:
@@ -272,6 +290,7 @@ def world(address: str, *, state_file: str = "", vms: int = 0) -> FakeWorld:
         else:
             found.populate(vms)
             found.save()
+    found.refresh()
     return found
 
 

@@ -295,8 +295,8 @@ def asks(one: Found, line: dict[str, Any]) -> bool:
 
 
 def addresses(result: Any) -> Addresses:
-    """By MAC, as the agent or the node tells them; not those of the link alone. The agent is the guest's: what has not the form is
-    passed over, so that no guest spoils the view of the others."""
+    """By MAC, as the agent or the node tells them; not those of the link alone. The agent is the guest's: what has not the
+    form is passed over, so that no guest spoils the view of the others."""
     told: Addresses = {}
     for one in result if isinstance(result, list) else []:
         entries = one.get("ip-addresses") if isinstance(one, dict) else None
