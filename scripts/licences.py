@@ -13,7 +13,8 @@ LOCKS = {"run": "to run the panel", "dev": "to work on it besides"}
 FILE = ROOT / "docs/licences.md"
 # as packages write them, in their expression, their classifiers or their field; what is left after AND, OR and commas
 ALLOWED = {
-    "Apache-2.0", "Apache Software License", "BSD License", "BSD-2-Clause", "BSD-3-Clause", "CNRI-Python", "DFSG approved", "MIT",
+    "Apache 2.0", "Apache-2.0", "Apache Software License",
+    "BSD License", "BSD-2-Clause", "BSD-3-Clause", "CNRI-Python", "DFSG approved", "MIT",
     "MIT License", "MIT-0", "MIT-CMU", "MPL-2.0", "Mozilla Public License 2.0 (MPL 2.0", "PSF-2.0",
     "Python Software Foundation License",
 }  # fmt: skip

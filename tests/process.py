@@ -58,11 +58,6 @@ class PanelProcess:
         """Environment variables for all starts from now on."""
         self._environment = self._environment | variables
 
-    @property
-    def pid(self) -> int | None:
-        """Of the process, while it runs."""
-        return self._process.pid if self._process is not None else None
-
     @contextlib.contextmanager
     def changed(self, **settings: str) -> Iterator[None]:
         """Other settings for starts within."""
@@ -97,10 +92,9 @@ class PanelProcess:
         self.token = self.cli("token", "show")
 
     @property
-    def pid(self) -> int:
+    def pid(self) -> int | None:
         """The process's id, while it runs."""
-        assert self._process is not None
-        return self._process.pid
+        return self._process.pid if self._process is not None else None
 
     def memory_mib(self) -> float:
         """What it has in memory now."""

@@ -272,7 +272,7 @@ class Together:
     async def _plan(self) -> Plan | None:
         """Bury the dead, plan, and claim what is free and this process's by the plan. None: another one plans just now."""
         surveyed = await self.survey()
-        async with in_transaction() as connection:
+        async with in_transaction("default") as connection:
             await connection.execute_query(f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'")
             (lock,) = await connection.execute_query_dict("SELECT pg_try_advisory_xact_lock($1) AS ours", [PLAN_LOCK])
             if not lock["ours"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -125,6 +126,8 @@ async def test_why_not(site: Site) -> None:
     good = site.engine()
     spec = some_spec("t-", image="Debian 12", start=True)
     await good.create(spec, Recorder())
+    while not (await good.inspect(spec.ref)).agent:  # Tools answer a moment after the start
+        await asyncio.sleep(0.05)
     with pytest.raises(Conflict, match="guest_user"):
         await good.set_password(spec.ref, "openidcs", "x")
     cases = (
