@@ -164,7 +164,9 @@ class RelayedTunnel:
         if browser.get_write_buffer_size() and loop.time() < deadline:
             loop.call_later(0.001, self._hand_over, lost, ping_seconds, deadline)
             return
-        message = Open(self._number, ping_seconds or 0.0, *self._stalls, self._language, self._vm.early)
+        greeting = self._vm.greeting
+        steps = [(count, answer.hex()) for count, answer in greeting.left] if greeting else []
+        message = Open(self._number, ping_seconds or 0.0, *self._stalls, self._language, steps, self._vm.early)
         self._handed = is_plain(browser) and self._relay.carry(
             self, message, _number(browser), _number(self._vm.transport)
         )

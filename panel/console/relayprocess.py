@@ -20,6 +20,7 @@ import uvloop
 from panel.console.bridge import Closing, Traffic
 from panel.console.relaywire import RESTART, End, Ended, Open, Post, receive
 from panel.console.tunnel import GOODBYE_SECONDS, Tunnel, VmEnd
+from panel.engines.consoletypes import Greeting
 from panel.i18n import Text, set_language
 
 SAID = "{reason}"  # in the browser's language already
@@ -89,8 +90,10 @@ class Carrier:
             set_language(message.language)  # of this task, and of what it makes
             browser, seen = await self._adopt(fds.popleft())
             vm, said = await self._adopt(fds.popleft())
+            steps = [(count, bytes.fromhex(answer)) for count, answer in message.greeting]
+            greeting = Greeting(steps) if steps else None
             tunnel = Tunnel(
-                VmEnd(vm, message.early + said.early, said.ended),
+                VmEnd(vm, message.early + said.early, said.ended, greeting),
                 traffic,
                 browser_stall=message.browser_stall,
                 vm_stall=message.vm_stall,

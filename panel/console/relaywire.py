@@ -18,13 +18,15 @@ EARLY_LARGEST = 64 * 1024  # bytes that the VM said before
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Carry this console. Times are seconds; ``ping_seconds`` 0 is never."""
+    """Carry this console. Times are seconds; ``ping_seconds`` 0 is never. ``early`` and ``greeting``
+    (its steps, answers in hex) as in ``tunnel.VmEnd``."""
 
     number: int
     ping_seconds: float
     browser_stall: float
     vm_stall: float
     language: str
+    greeting: list[tuple[int, str]]
     early: bytes = b""
 
 

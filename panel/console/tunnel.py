@@ -29,6 +29,7 @@ from panel.console.bridge import (
     no_such_message,
 )
 from panel.console.frames import PROTOCOL_ERROR, FrameError, FrameReader, close, frames_of, ping, pong
+from panel.engines.consoletypes import Greeting
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 
@@ -45,6 +46,7 @@ class VmEnd:
     transport: asyncio.Transport
     early: bytes  # what the VM said already
     ended: bool  # that was all
+    greeting: Greeting | None = None  # what the viewer is told before the VM hears of it
 
 
 async def take_over(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> VmEnd | None:
@@ -54,7 +56,7 @@ async def take_over(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
         return None
     transport.pause_reading()
     early, ended = await _buffered(reader)
-    return VmEnd(transport, early, ended or transport.is_closing())
+    return VmEnd(transport, early, ended or transport.is_closing(), getattr(writer, "greeting", None))
 
 
 async def _buffered(reader: asyncio.StreamReader) -> tuple[bytes, bool]:
@@ -97,7 +99,7 @@ class Tunnel:
         """Take the browser's connection, right after the 101 was written to it. ``lost`` is told when it is gone."""
         browser = self._browser = _BrowserSide(self, transport, lost)
         vm = self._vm_side = _VmSide(self, self._vm.transport, transport)
-        browser.begin(vm, ping_seconds)
+        browser.begin(vm, ping_seconds, self._vm.greeting)
         vm.begin(browser)
         if self._vm.early:
             vm.data_received(self._vm.early)
@@ -211,13 +213,15 @@ class _BrowserSide(_Side):
         self._traffic = tunnel.traffic
         self._write_to_vm: Callable[[bytes], None] = lambda data: None
         self._heard = True
+        self._greeting: Greeting | None = None
         self._ping_seconds = 0.0
         self._pinging: asyncio.TimerHandle | None = None
         self._goodbye: asyncio.TimerHandle | None = None
 
-    def begin(self, vm: _VmSide, ping_seconds: float | None) -> None:
+    def begin(self, vm: _VmSide, ping_seconds: float | None, greeting: Greeting | None) -> None:
         """From now on the browser's frames come here."""
         self._write_to_vm = vm.transport.write
+        self._greeting = greeting
         self.meet(vm, BROWSER_BUFFER)
         self.transport.resume_reading()
         if ping_seconds:
@@ -258,6 +262,15 @@ class _BrowserSide(_Side):
 
     def _type(self, data: bytes) -> None:
         self._traffic.up += len(data)
+        if self._greeting is not None:
+            data, answer = self._greeting.hear(data)
+            if answer:
+                self._traffic.down += len(answer)
+                self.transport.writelines(frames_of(answer))
+            if not self._greeting.left:
+                self._greeting = None
+            if not data:
+                return
         self._write_to_vm(data)
 
     def _control(self, opcode: Opcode, payload: bytes) -> bool:

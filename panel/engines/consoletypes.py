@@ -3,10 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
+
+
+class Greeting:
+    """The words that a viewer and the panel change before the VM hears of the viewer. ``left``: how many bytes the viewer says,
+    and what it is answered then, in turn."""
+
+    def __init__(self, steps: Iterable[tuple[int, bytes]]) -> None:
+        self.left = list(steps)
+
+    def hear(self, data: bytes) -> tuple[bytes, bytes]:
+        """What of the viewer's words is the VM's, and the answer that is due."""
+        answer = b""
+        while self.left and data:
+            count, then = self.left[0]
+            taken = min(count, len(data))
+            data = data[taken:]
+            self.left[0] = (count - taken, then)
+            if taken == count:
+                answer += then
+                del self.left[0]
+        return data, answer
 
 
 @dataclass(frozen=True, slots=True)

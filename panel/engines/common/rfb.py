@@ -9,13 +9,15 @@ from typing import Any
 from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
 from cryptography.hazmat.primitives.ciphers import Cipher, modes
 
+from panel.engines.consoletypes import Greeting
 from panel.errors import Conflict, EngineTimeout, HostUnreachable
 from panel.i18n import gettext_noop as _
 
 OPEN_SECONDS = 10.0
 VERSION = b"RFB 003.008\n"
-GREETING = VERSION + b"\x01\x01" + bytes(4)  # our version; one security type: None; it is well
-SPOKEN = len(VERSION) + 1  # what the viewer says to that: its version and its choice
+# What the viewer says, and what it is told then: its version, one security type (None); its choice, and that it is well. Not at
+# once: noVNC looks at what follows its own words only when more comes.
+STEPS = ((len(VERSION), b"\x01\x01"), (1, bytes(4)))
 LONGEST_PASSWORD = 8
 _PASSWORD = 2  # security type "VNC authentication"
 _NONE = 1
@@ -63,7 +65,7 @@ async def open_screen(
     except BaseException:
         _abort(writer)
         raise
-    reader.feed_data(GREETING)  # the server says nothing more before the viewer's ClientInit: nothing is before it
+    reader.feed_data(VERSION)  # the server says nothing more before the viewer's ClientInit: nothing is before it
     return reader, _AfterGreeting(writer, reader)
 
 
@@ -89,15 +91,18 @@ def _abort(writer: asyncio.StreamWriter | None) -> None:
 
 
 class _AfterGreeting(asyncio.StreamWriter):
-    """Keeps what the viewer says to our greeting from the server, who has been greeted already."""
+    """Keeps what the viewer says to our greeting from the server, who has been greeted already. Whoever takes the transport from
+    under this has to do as ``greeting`` says."""
 
     def __init__(self, inner: asyncio.StreamWriter, reader: asyncio.StreamReader) -> None:
         protocol: Any = inner.transport.get_protocol()
         super().__init__(inner.transport, protocol, reader, asyncio.get_running_loop())
-        self._held = SPOKEN
+        self.greeting = Greeting(STEPS)
+        self._to_viewer = reader
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        dropped = min(self._held, len(data))
-        self._held -= dropped
-        if len(data) > dropped:
-            super().write(data[dropped:])
+        rest, answer = self.greeting.hear(bytes(data)) if self.greeting.left else (data, b"")
+        if answer:
+            self._to_viewer.feed_data(answer)
+        if rest:
+            super().write(rest)
