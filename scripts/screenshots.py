@@ -53,7 +53,6 @@ PAGES = {
     "docs": "/docs",
 }
 DOCUMENTS = [("wide", "light", "en"), ("wide", "dark", "zh"), ("narrow", "light", "zh"), ("narrow", "dark", "en")]
-COLOURS = 128  # of a picture: enough for pages, and a third of the size
 
 
 def furnish(panel: PanelProcess) -> str:
@@ -118,8 +117,8 @@ def shoot(browser: Browser, panel: PanelProcess, task: str, folder: Path, kinds:
 
 
 def keep(picture: bytes, file: Path) -> None:
-    """Write a picture with few colours."""
-    Image.open(BytesIO(picture)).convert("RGB").quantize(COLOURS).save(file, optimize=True)
+    """Write a picture in its own colours: with fewer, a small dot loses the one that matters."""
+    Image.open(BytesIO(picture)).convert("RGB").save(file, optimize=True)
 
 
 def main() -> None:
