@@ -42,7 +42,8 @@ def ended(panel: PanelProcess, task_id: str, seconds: float = 30) -> dict[str, A
 
 def ends(cluster: Cluster, task_id: str) -> int:
     """How often the log says that the task did not succeed."""
-    (task,) = cluster.panels[-1].ok("GET", f"/api/system/tasker?id={task_id}")["tasks"]
+    living = next(panel for panel in cluster.panels if panel.pid is not None)
+    (task,) = living.ok("GET", f"/api/system/tasker?id={task_id}")["tasks"]
     return sum(line["message"] == task["message"] for line in task["log"])
 
 
