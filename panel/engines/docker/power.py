@@ -35,9 +35,10 @@ async def act(
     else:
         words = {PowerAction.START: "start", PowerAction.SUSPEND: "pause", PowerAction.RESUME: "unpause"}
         await client.post(container(one.id, f"/{words[action]}"))
-    await _reach(client, one.id, GOAL[action])
     if action in {PowerAction.START, PowerAction.RESET}:
-        await stays_up(client, one.id)
+        await stays_up(client, one.id)  # it runs once the daemon has answered, or has ended by now
+    else:
+        await _reach(client, one.id, GOAL[action])
 
 
 async def stays_up(client: Client, number: str) -> None:
