@@ -184,7 +184,8 @@ async def test_an_offered_image_is_fetched(docker: Daemon, registry: str) -> Non
     await asyncio.to_thread(docker.cli, "tag", image, TINY)
 
 
-async def test_an_image_that_does_not_stay_says_so(docker: Daemon) -> None:
+async def test_an_image_that_does_not_stay_says_so(docker: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("panel.engines.docker.power.UP_SECONDS", 20.0)  # of a busy machine: it looks until it has ended
     async with engine(str(docker.socket), command="true") as host:
         spec = some_spec("ocl-", image=TINY, start=True)
         with pytest.raises(Exception, match="right after its start"):
