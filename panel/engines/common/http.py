@@ -112,10 +112,12 @@ class HttpHost:
         context: ssl.SSLContext | None = None,
         explain: Callable[[Answer], PanelError | None] | None = None,
         socket_path: str = "",
+        busy: frozenset[int] = BUSY,
     ) -> None:
         """``base``: from ``split_address``. ``fingerprint``: as the operator accepted it. ``context``: instead of that, for
         hosts with client certificates (make it with ``tls.client_context``). ``explain``: better words for a 401 or 403, where
-        the vendor says why. ``socket_path``: a unix socket of this machine, dialled instead of ``base``'s host."""
+        the vendor says why. ``socket_path``: a unix socket of this machine, dialled instead of ``base``'s host. ``busy``: the
+        statuses after which what is safe to repeat is asked again."""
         parts = urlsplit(base)
         self.base = base
         self._host = parts.hostname or ""
@@ -123,6 +125,7 @@ class HttpHost:
         self.name = socket_path or parts.netloc
         self._tls = parts.scheme == "https"
         self._explain = explain
+        self._busy = busy
         self._turns = asyncio.Semaphore(at_once)
         limits = httpx2.Limits(max_connections=at_once, max_keepalive_connections=at_once, keepalive_expiry=30)
         self._client = httpx2.AsyncClient(
@@ -193,7 +196,7 @@ class HttpHost:
                 if last or not broken or unsent or request.method not in SAFE:
                     raise await self._failed(error) from error
             else:
-                if last or answer.status not in BUSY or request.method not in SAFE:
+                if last or answer.status not in self._busy or request.method not in SAFE:
                     return answer
             await asyncio.sleep(PAUSE_SECONDS * attempt)
         raise AssertionError("unreachable")

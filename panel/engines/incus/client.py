@@ -17,7 +17,7 @@ import orjson
 from websockets.asyncio.client import ClientConnection, connect, unix_connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
-from panel.engines.common.http import Answer, HttpHost, split_address
+from panel.engines.common.http import BUSY, Answer, HttpHost, split_address
 from panel.engines.common.ssh import short
 from panel.engines.common.tls import client_context, read_fingerprint
 from panel.engines.incus.keys import Pair, is_pair, own_pair, read_pair, token_fingerprint
@@ -33,6 +33,8 @@ SOCKETS = (
 )
 READ_SECONDS = 30.0
 CHANGE_SECONDS = 60.0
+# It lists the host's network cards as they come and go with instances, and answers 500 when one is gone in the middle of that.
+AGAIN = BUSY | {500}
 WAITS_AT_ONCE = 64  # questions that the host answers when an operation ends
 DIAL_SECONDS = 10.0
 LARGEST = 1024 * 1024  # message of a websocket
@@ -90,7 +92,7 @@ class Client:
 
     def _host(self, at_once: int = 8) -> HttpHost:
         return HttpHost(
-            self.base, context=self._context, at_once=at_once, explain=self._denied, socket_path=self.socket
+            self.base, context=self._context, at_once=at_once, explain=self._denied, socket_path=self.socket, busy=AGAIN
         )
 
     async def close(self) -> None:

@@ -131,6 +131,25 @@ async def test_only_what_is_safe_is_repeated(monkeypatch: pytest.MonkeyPatch) ->
         await other.close()
 
 
+async def test_what_is_worth_asking_again_is_the_vendors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "PAUSE_SECONDS", 0.01)
+    tries: list[bytes] = []
+
+    async def broken_once(head: bytes) -> bytes:
+        tries.append(head[:4])
+        return answer(500 if len(tries) == 1 else 200)
+
+    async with loopback(broken_once) as server:
+        plain = HttpHost(f"http://127.0.0.1:{server.port}")
+        assert (await plain.ask("GET", "/")).status == 500
+        await plain.close()
+        tries.clear()
+        patient = HttpHost(f"http://127.0.0.1:{server.port}", busy=http.BUSY | {500})
+        assert (await patient.ask("GET", "/")).ok
+        await patient.close()
+    assert tries == [b"GET ", b"GET "]
+
+
 async def test_a_limit_on_requests_in_flight() -> None:
     async def slow(_head: bytes) -> bytes:
         await asyncio.sleep(0.02)
