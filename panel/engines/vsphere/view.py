@@ -25,6 +25,7 @@ from panel.engines.vsphere.config import (
     plain_name,
     system_disk,
 )
+from panel.engines.vsphere.snapshots import known
 from panel.errors import InvalidInput, NotFound
 from panel.i18n import gettext_noop as _
 
@@ -33,7 +34,7 @@ CONFIG_SECONDS = 1800.0  # a configuration is read anew that often although its 
 NOW = [
     "name", "config.instanceUuid", "config.template", "config.changeVersion", "config.modified", "runtime.powerState",
     "runtime.connectionState", "guest.net", "guest.toolsRunningStatus", "guest.guestFullName", "guest.guestFamily",
-    "summary.runtime.bootTime",
+    "summary.runtime.bootTime", "snapshot",
     "summary.quickStats.guestMemoryUsage",
 ]  # fmt: skip
 CONFIG = [
@@ -255,6 +256,7 @@ class Viewer:
             disks=disks(devices, one.home, ours=one.managed),
             boot=one.boot,
             iso=None if drive is None else inserted(drive),
+            snapshots=tuple(snapshot for snapshot, _key in known(one.now.get("snapshot"))),
         )
 
 
