@@ -66,6 +66,7 @@ class VsphereEngine(Engine):
         events=True,
         blank=True,
         disk_size=True,
+        counters=True,
         host_load=True,
         snapshots=True,
         reasons=REASONS,

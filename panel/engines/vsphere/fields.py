@@ -17,7 +17,6 @@ REASONS = {
     "text_console": _("The panel does not open serial ports of vSphere's VMs. Use the host's own pages."),
     "networks": _("The panel does not manage vSphere's networks. Use the host's own pages (Networking)."),
     "screenshot": _("The panel does not fetch pictures of screens from vSphere. Use the host's own pages."),
-    "counters": _("vSphere tells rates and no totals of a VM's load. Use the host's own charts."),
     "leftovers": _("The panel does not look for files without a VM on datastores. Use the host's datastore browser."),
 }
 
