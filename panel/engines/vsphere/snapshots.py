@@ -26,20 +26,17 @@ def known(info: Any) -> list[tuple[Snapshot, str]]:
     """The newest ``MOST`` of a VM's ``snapshot``, the oldest first, each with its id. vSphere lets several have one name:
     those are told apart by their numbers."""
     nodes = list(_walk(getattr(info, "rootSnapshotList", None) or (), None))
-    counts = Counter(node.name for node, _parent in nodes)
+    names = _names([node for node, _parent in nodes])
     current = str(getattr(getattr(info, "currentSnapshot", None), "_moId", "") or "")
-
-    def named(node: Any) -> str:
-        return plain_name(node.name) if counts[node.name] == 1 else f"{plain_name(node.name)}-{node.id}"
 
     nodes.sort(key=lambda pair: (pair[0].createTime or START, pair[0].id))
     return [
         (
             Snapshot(
-                name=named(node),
+                name=names[node.id],
                 description=str(node.description or ""),
                 taken_at=node.createTime,
-                parent=named(parent) if parent is not None else "",
+                parent=names[parent.id] if parent is not None else "",
                 memory=node.state != "poweredOff",
                 current=str(node.snapshot._moId) == current,
             ),
@@ -47,6 +44,21 @@ def known(info: Any) -> list[tuple[Snapshot, str]]:
         )
         for node, parent in nodes[-MOST:]
     ]
+
+
+def _names(nodes: list[Any]) -> dict[int, str]:
+    """A name for each number, none of them twice."""
+    counts = Counter(plain_name(node.name) for node in nodes)
+    names = {node.id: plain_name(node.name) for node in nodes if counts[plain_name(node.name)] == 1}
+    taken = set(names.values())
+    for node in nodes:
+        if node.id not in names:
+            name = f"{plain_name(node.name)}-{node.id}"
+            while name in taken:
+                name += f"-{node.id}"
+            names[node.id] = name
+            taken.add(name)
+    return names
 
 
 def _walk(nodes: Iterable[Any], parent: Any) -> Iterator[tuple[Any, Any]]:

@@ -52,6 +52,16 @@ async def test_two_of_one_name_are_told_apart(host: Host, engine: VsphereEngine,
     assert left == [("twin", ""), ("a/b", "twin")]
 
 
+async def test_a_number_that_is_a_name_already_is_no_second_one(host: Host, engine: VsphereEngine, vm: VmSpec) -> None:
+    theirs = host.world.vm(vm.ref)
+    for name in ("twin", "twin", "twin-1"):
+        host.world.wait(theirs.CreateSnapshot_Task(name=name, description="", memory=False, quiesce=False))
+    seen = (await engine.inspect(vm.ref)).snapshots
+    assert [(one.name, one.parent) for one in seen] == [("twin-1-1", ""), ("twin-2", "twin-1-1"), ("twin-1", "twin-2")]
+    await engine.snapshot(vm.ref, REMOVE, "twin-1", Recorder())
+    assert [one.name for one in (await engine.inspect(vm.ref)).snapshots] == ["twin-1", "twin-2"]
+
+
 async def test_they_are_a_tree(engine: VsphereEngine, vm: VmSpec) -> None:
     await engine.snapshot(vm.ref, TAKE, "root", Recorder())
     await engine.snapshot(vm.ref, TAKE, "left", Recorder())
