@@ -30,7 +30,7 @@ class Capabilities:
         events: changes are told at once; without, they show within one round of observation.
         blank: VMs with an empty disk can be made; without, every VM is made from an image.
         disk_size: the size of the system disk is chosen, seen, and grows.
-        counters: the load of each VM is seen (CPU time, disk and network bytes).
+        counters: the load of each VM is seen (CPU time, disk and network bytes; or their rates).
         host_load: the load and size of the host are seen; without, ``probe`` tells 0 CPUs and MiB, which means: not known.
         leftovers: files of the panel's that no VM uses are found.
         snapshots: a VM's snapshots are seen, taken, rolled back to, and removed.

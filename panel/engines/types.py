@@ -335,6 +335,22 @@ class NativeForward:
 
 
 @dataclass(frozen=True, slots=True)
+class Load:
+    """How busy a VM is now, of a hypervisor that tells rates itself. None: not known.
+
+    Attributes:
+        cpu_percent: of all its virtual CPUs together (0..100).
+        disk_read, disk_write, net_rx, net_tx: bytes per second.
+    """
+
+    cpu_percent: float | None = None
+    disk_read: float | None = None
+    disk_write: float | None = None
+    net_rx: float | None = None
+    net_tx: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class VmObservation:
     """A VM as it was seen. Counters are totals since the VM started: the observer makes rates of them.
 
@@ -347,6 +363,7 @@ class VmObservation:
         boot: what it starts from, as it is now; empty when that is not known.
         iso: the name of what is in the CD drive, empty when nothing is; None when there is no drive for it.
         snapshots: the oldest first.
+        load: of a hypervisor that tells rates and no totals, in place of the counters; None when stopped.
     """
 
     ref: str
@@ -370,6 +387,7 @@ class VmObservation:
     boot: tuple[BootDevice, ...] = ()
     iso: str | None = None
     snapshots: tuple[Snapshot, ...] = ()
+    load: Load | None = None
 
 
 @dataclass(frozen=True, slots=True)

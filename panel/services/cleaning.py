@@ -10,7 +10,7 @@ from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
-from panel.engines.types import DiskObservation, NicObservation, Snapshot, VmObservation
+from panel.engines.types import DiskObservation, Load, NicObservation, Snapshot, VmObservation
 from panel.services.names import MAC
 
 LARGEST_INT = 2**31 - 1  # of an integer column
@@ -40,6 +40,7 @@ def cleaned(seen: VmObservation) -> VmObservation:
         "net_tx_bytes": _counter(seen.net_tx_bytes),
         "disks": tuple(_disk(disk) for disk in seen.disks[:MOST_DISKS]),
         "iso": one_line(seen.iso, 255) if seen.iso is not None else None,
+        "load": _load(seen.load),
         "snapshots": tuple(_snapshot(one) for one in seen.snapshots[:MOST_SNAPSHOTS]),
     }
     wrong = {name: value for name, value in good.items() if value != getattr(seen, name)}
@@ -57,6 +58,19 @@ def _disk(disk: DiskObservation) -> DiskObservation:
     }
     wrong = {name: value for name, value in good.items() if value != getattr(disk, name)}
     return replace(disk, **wrong) if wrong else disk
+
+
+def _load(seen: Load | None) -> Load | None:
+    if seen is None:
+        return None
+    rates = {
+        name: _number(getattr(seen, name), LARGEST_COUNTER) for name in ("disk_read", "disk_write", "net_rx", "net_tx")
+    }
+    return Load(cpu_percent=_number(seen.cpu_percent, 100.0), **rates)
+
+
+def _number(value: float | None, most: float) -> float | None:
+    return min(value, most) if value is not None and math.isfinite(value) and value >= 0 else None
 
 
 def _snapshot(seen: Snapshot) -> Snapshot:

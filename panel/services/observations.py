@@ -219,6 +219,10 @@ class Observations:
             self._samples.pop(vm.id, None)
             vm.cpu_percent, vm.rates = None, {}
             return
+        if seen.load is not None:
+            vm.cpu_percent = None if seen.load.cpu_percent is None else round(seen.load.cpu_percent, 1)
+            vm.rates = {name: round(rate, 1) for name in COUNTERS if (rate := getattr(seen.load, name)) is not None}
+            return
         if last is not None and moment - last.at < 1.0:
             return  # too close together to divide by
         self._samples[vm.id] = _Sample(moment, seen)

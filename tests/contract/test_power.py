@@ -61,6 +61,7 @@ async def test_a_life(engine: Engine, make: Make) -> None:
 async def test_a_stopped_vm_has_no_counters(engine: Engine, make: Make) -> None:
     seen = await engine.inspect((await make()).ref)
     assert seen.cpu_seconds is None
+    assert seen.load is None
     assert not seen.agent
 
 

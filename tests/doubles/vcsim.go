@@ -1,7 +1,8 @@
 // VMware's own simulator of its API (govmomi's vcsim) as one vCenter or one ESXi, for the tests of the vSphere engine.
 //
 // What vcsim leaves out and the engine needs is added: guests that boot to VMware Tools and take passwords, a guest that does not
-// hear a request to shut down, and the refusal of that request by a VM without Tools. Everything else is vcsim's.
+// hear a request to shut down, the refusal of that request by a VM without Tools, what a snapshot keeps (vcsim_snapshots.go), and samples of 0
+// (vcsim_load.go). Everything else is vcsim's.
 //
 //	vcsim -listen 127.0.0.1:0 -pem FILE [-esx] [-user NAME]     the password is read from VCSIM_PASSWORD
 //
@@ -223,7 +224,9 @@ func door(inner http.Handler) http.Handler {
 			}
 		}
 		r.Body = ioutil.NopCloser(bytes.NewReader(body))
-		inner.ServeHTTP(w, r)
+		if !snapshots(inner, w, r, body) && !samples(inner, w, r, body) {
+			inner.ServeHTTP(w, r)
+		}
 	})
 }
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCE = Path(__file__).with_suffix(".go")
+SOURCES = sorted(Path(__file__).parent.glob("vcsim*.go"))
 CACHE = ROOT / ".cache/vcsim"
 PACKAGE = Path("/usr/share/gocode/src/github.com/vmware/govmomi/simulator")
 BUILD_SECONDS = 900
@@ -23,7 +23,7 @@ BUILD_SECONDS = 900
 
 def built() -> Path:
     """The program; compiled when there is none of this source and this govmomi. Two at once wait for one another."""
-    digest = hashlib.sha256(SOURCE.read_bytes())
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in SOURCES))
     assert PACKAGE.is_dir(), "golang-github-vmware-govmomi-dev is missing: run 'make test' once, it installs it"
     for path in sorted(PACKAGE.glob("*.go")):
         digest.update(f"{path.name} {path.stat().st_size}\n".encode())
@@ -46,7 +46,7 @@ def _build(program: Path) -> None:
         "CGO_ENABLED": "0",
     }
     subprocess.run(
-        ["go", "build", "-o", str(unfinished), str(SOURCE)], env=environment, check=True, timeout=BUILD_SECONDS
+        ["go", "build", "-o", str(unfinished), *map(str, SOURCES)], env=environment, check=True, timeout=BUILD_SECONDS
     )
     for old in CACHE.glob("vcsim-*"):
         if old != unfinished:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panel.engines.types import NicMode, NicObservation, PowerState, VmObservation
+from panel.engines.types import Load, NicMode, NicObservation, PowerState, VmObservation
 from panel.events import EventBus, Subscription, VmChanged
 from panel.models import Host, Nic, Vm
 from panel.services import observations as module
@@ -93,6 +93,24 @@ async def test_rates_are_differences(rounds: Rounds) -> None:
     assert vm.cpu_percent is None
     vm, _news = await rounds.see(replace(later, cpu_seconds=1001.0))
     assert vm.cpu_percent == 100.0, "never above"
+
+
+async def test_rates_that_the_hypervisor_tells_are_taken(rounds: Rounds) -> None:
+    told = replace(SEEN, cpu_seconds=None, load=Load(12.34, 1024.0, 0.0, 5.06, None))
+    vm, news = await rounds.see(told)
+    assert news
+    assert vm.cpu_percent == 12.3, "one look is enough"
+    assert vm.rates == {"disk_read": 1024.0, "disk_write": 0.0, "net_rx": 5.1}
+    vm, _news = await rounds.see(replace(told, load=Load(50.0)), after=0.01)
+    assert (vm.cpu_percent, vm.rates) == (50.0, {})
+    nothing = replace(
+        SEEN, cpu_seconds=None, disk_read_bytes=None, disk_write_bytes=None, net_rx_bytes=None, net_tx_bytes=None
+    )
+    vm, _news = await rounds.see(nothing)
+    vm, _news = await rounds.see(nothing)
+    assert (vm.cpu_percent, vm.rates) == (None, {})
+    assert cleaned(replace(told, load=Load(float("nan"), -1.0, float("inf"), 1.0))).load == Load(None, None, None, 1.0)
+    assert cleaned(replace(told, load=Load(170.0))).load == Load(100.0)
 
 
 async def test_two_looks_close_together_keep_the_rate(rounds: Rounds) -> None:

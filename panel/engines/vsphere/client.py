@@ -46,6 +46,7 @@ class Session:
         self.stub = stub
         self.content = content
         self._views: dict[tuple[str, ...], Any] = {}
+        self._counters: dict[str, int] | None = None
 
     @property
     def alone(self) -> bool:
@@ -59,6 +60,14 @@ class Session:
     def task(self, moid: str) -> Any:
         """The task with this id; nothing is asked."""
         return vim.Task(moid, self.stub)
+
+    def counters(self) -> dict[str, int]:
+        """The keys of performance counters by their names (``net.received.average``); asked once in a session."""
+        if self._counters is None:
+            answer = self.read([self.content.perfManager], "PerformanceManager", ["perfCounter"])
+            there = answer[0][1].get("perfCounter") or () if answer else ()
+            self._counters = {f"{one.groupInfo.key}.{one.nameInfo.key}.{one.rollupType}": one.key for one in there}
+        return self._counters
 
     def collect(self, kinds: dict[str, list[str]], root: Any = None) -> list[tuple[Any, dict[str, Any]]]:
         """Every object of these kinds below ``root`` (the whole inventory) with these of its properties, in one call, or one

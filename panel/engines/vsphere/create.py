@@ -13,6 +13,7 @@ from panel.engines.vsphere.config import KIB_PER_GIB, LONGEST_NAME, check_title,
 from panel.engines.vsphere.sdk import vim
 from panel.engines.vsphere.seed import check_login
 from panel.engines.vsphere.site import Names, find, network
+from panel.engines.vsphere.snapshots import devices_of
 from panel.engines.vsphere.tasks import Tasks, to_the_end
 from panel.engines.vsphere.view import CONFIG, Found, Viewer
 from panel.errors import Conflict, EngineFailure, InvalidInput, NotFound, PanelError
@@ -176,19 +177,26 @@ class Maker:
 
 async def remove(client: Client, tasks: Tasks, one: Found) -> DeleteOutcome:
     """Remove a VM of the panel with its folder, running or not. Disks of other folders that somebody attached are detached first,
-    and stay. One that is gone is well."""
-    drives = [disk for disk in disks(one.devices, one.home, ours=True) if disk.format]
-    ours = tuple(disk.source for disk in drives if disk.ours)
-    others = {disk.source for disk in drives if not disk.ours and disk.source}
-    moid = one.moid
+    and stay; where a snapshot holds one too, vSphere would remove it with the VM, so the snapshots go first. One that is gone is
+    well."""
+    moid, info, devices = one.moid, one.now.get("snapshot"), one.devices
+    ours, others = _sources(devices, one.home)
     with suppress(NotFound):
         with suppress(Conflict):
             if str(one.now.get("runtime.powerState")) != "poweredOff":
                 await tasks.run(lambda session: session.vm(moid).PowerOffVM_Task(), ACT_SECONDS)
+        if info is not None:
+            held = await client.call(lambda session: devices_of(session, info))
+            if others or _sources(held, one.home)[1]:
+                await tasks.run(
+                    lambda session: session.vm(moid).RemoveAllSnapshots_Task(consolidate=True), CLONE_SECONDS
+                )
+                devices = await client.call(lambda session: _devices(session, moid))
+                ours, others = _sources(devices, one.home)
         if others:
             kept = [
                 specs.change("remove", device)
-                for device in one.devices
+                for device in devices
                 if isinstance(device, vim.vm.device.VirtualDisk) and device.backing.fileName in others
             ]
             await tasks.run(
@@ -197,6 +205,15 @@ async def remove(client: Client, tasks: Tasks, one: Found) -> DeleteOutcome:
         await tasks.run(lambda session: session.vm(moid).Destroy_Task(), ACT_SECONDS * 5)
         await _clear(client, tasks, one.home)
     return DeleteOutcome(removed=(*ours, one.home), kept=tuple(sorted(others)))
+
+
+def _sources(devices: list[Any], home: str) -> tuple[tuple[str, ...], set[str]]:
+    """The files of disks in the VM's own folder, and of those in others."""
+    drives = [disk for disk in disks(devices, home, ours=True) if disk.format]
+    return (
+        tuple(disk.source for disk in drives if disk.ours),
+        {disk.source for disk in drives if not disk.ours and disk.source},
+    )
 
 
 async def _clear(client: Client, tasks: Tasks, home: str) -> None:

@@ -24,12 +24,13 @@ from panel.engines.types import (
     PowerAction,
     PowerState,
     Reporter,
+    SnapshotAction,
     VmChange,
     VmEvent,
     VmObservation,
     VmSpec,
 )
-from panel.engines.vsphere import host, update
+from panel.engines.vsphere import host, snapshots, update
 from panel.engines.vsphere.client import Client, Session
 from panel.engines.vsphere.config import disks
 from panel.engines.vsphere.create import ACT_SECONDS, Maker, remove, template_gib
@@ -65,7 +66,9 @@ class VsphereEngine(Engine):
         events=True,
         blank=True,
         disk_size=True,
+        counters=True,
         host_load=True,
+        snapshots=True,
         reasons=REASONS,
     )
     fields: ClassVar[tuple[HostField, ...]] = FIELDS
@@ -155,6 +158,14 @@ class VsphereEngine(Engine):
         await self._client.call(lambda session: session.vm(one.moid).UnregisterVM())
         kept = [disk.source for disk in disks(one.devices, one.home, ours=False) if disk.kind is BootDevice.DISK]
         return DeleteOutcome(kept=tuple(kept))
+
+    async def snapshot(self, ref: str, action: SnapshotAction, name: str, report: Reporter) -> None:
+        """See ``snapshots.act``."""
+        one = await self._viewer.one(ref)
+        try:
+            await snapshots.act(self._tasks, one.moid, one.now.get("snapshot"), one.state, action, name, report)
+        finally:
+            self._viewer.forget(one.moid)
 
     async def set_password(self, ref: str, user: str, password: str) -> None:
         """See ``Guests``."""

@@ -7,7 +7,6 @@ from panel.engines.types import HostField
 from panel.i18n import gettext_noop as _
 
 REASONS = {
-    "snapshots": _("The panel does not show vSphere's snapshots yet. Use the host's own pages."),
     "native_forwards": _("vSphere makes no port forwards itself."),
     "update_live": _(
         "vSphere changes a running VM's CPUs and memory only upwards, and only where hot add is on in the VM's settings."
@@ -18,7 +17,6 @@ REASONS = {
     "text_console": _("The panel does not open serial ports of vSphere's VMs. Use the host's own pages."),
     "networks": _("The panel does not manage vSphere's networks. Use the host's own pages (Networking)."),
     "screenshot": _("The panel does not fetch pictures of screens from vSphere. Use the host's own pages."),
-    "counters": _("vSphere tells rates and no totals of a VM's load. Use the host's own charts."),
     "leftovers": _("The panel does not look for files without a VM on datastores. Use the host's datastore browser."),
 }
 

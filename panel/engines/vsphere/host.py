@@ -24,7 +24,8 @@ NEEDED = (
     "VirtualMachine.Config.AddNewDisk", "VirtualMachine.Config.AddExistingDisk", "VirtualMachine.Config.DiskExtend",
     "VirtualMachine.Config.AddRemoveDevice", "VirtualMachine.Config.EditDevice", "VirtualMachine.Config.RemoveDisk",
     "VirtualMachine.Config.AdvancedConfig", "VirtualMachine.Config.CPUCount", "VirtualMachine.Config.Memory",
-    "VirtualMachine.Config.Settings", "VirtualMachine.Provisioning.DeployTemplate", "Resource.AssignVMToPool",
+    "VirtualMachine.Config.Settings", "VirtualMachine.Provisioning.DeployTemplate", "VirtualMachine.State.CreateSnapshot",
+    "VirtualMachine.State.RevertToSnapshot", "VirtualMachine.State.RemoveSnapshot", "Resource.AssignVMToPool",
     "Datastore.AllocateSpace", "Datastore.Browse", "Network.Assign",
 )  # fmt: skip
 HOST = [

@@ -36,6 +36,8 @@ def check(one: Found, change: VmChange, isos: list[Iso]) -> None:
         now = (disk.capacityInKB or 0) / KIB_PER_GIB
         if change.disk_gib < now:
             raise InvalidInput(_("A disk only grows: it has {size} GiB now."), field="hdd_num", size=round(now, 2))
+        if change.disk_gib > now and one.now.get("snapshot") is not None:
+            raise Conflict(_("vSphere grows no disk of a VM with snapshots. Remove the VM's snapshots first."))
     if change.iso and change.iso not in {iso.name for iso in isos}:
         known = ", ".join(iso.name for iso in isos) or "–"
         raise InvalidInput(_("No CD image {name}. This host has: {known}."), field="iso", name=change.iso, known=known)

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from panel.engines.types import BootDevice, PowerState, VmObservation
+from panel.engines.types import BootDevice, Load, PowerState, VmObservation
 from panel.engines.vsphere.client import Client, Session
 from panel.engines.vsphere.config import (
     KIB_PER_GIB,
@@ -25,6 +25,8 @@ from panel.engines.vsphere.config import (
     plain_name,
     system_disk,
 )
+from panel.engines.vsphere.load import loads
+from panel.engines.vsphere.snapshots import known
 from panel.errors import InvalidInput, NotFound
 from panel.i18n import gettext_noop as _
 
@@ -33,8 +35,8 @@ CONFIG_SECONDS = 1800.0  # a configuration is read anew that often although its 
 NOW = [
     "name", "config.instanceUuid", "config.template", "config.changeVersion", "config.modified", "runtime.powerState",
     "runtime.connectionState", "guest.net", "guest.toolsRunningStatus", "guest.guestFullName", "guest.guestFamily",
-    "summary.runtime.bootTime",
-    "summary.quickStats.guestMemoryUsage",
+    "summary.runtime.bootTime", "snapshot",
+    "summary.quickStats.guestMemoryUsage", "summary.quickStats.hostMemoryUsage",
 ]  # fmt: skip
 CONFIG = [
     "config.hardware.device", "config.hardware.numCPU", "config.hardware.memoryMB", "config.extraConfig",
@@ -200,25 +202,25 @@ class Viewer:
 
     async def observe(self) -> list[VmObservation]:
         """All VMs but templates."""
-        found, networks = await self._client.call(self._both, seconds=120)
+        found, networks, busy = await self._client.call(self._all, seconds=120)
         library = [one for one in found if not self.is_template(one)]
         names = names_of(library)
-        return [self._seen(one, names[one.moid], networks) for one in library]
+        return [self._seen(one, names[one.moid], networks, busy.get(one.moid)) for one in library]
 
     async def inspect(self, ref: str) -> VmObservation:
         """One VM, read now."""
         one = await self.one(ref)
-        networks = await self._client.call(self._named)
+        networks, busy = await self._client.call(lambda session: (self._named(session), _loads(session, [one])))
         name = one.vendors_name
         if not one.managed:
             library = [other for other in await self.library() if not self.is_template(other)]
             name = names_of(library).get(one.moid, name)
-        return self._seen(one, name, networks)
+        return self._seen(one, name, networks, busy.get(one.moid))
 
-    def _both(self, session: Session) -> tuple[list[Found], dict[str, str]]:
+    def _all(self, session: Session) -> tuple[list[Found], dict[str, str], dict[str, Load]]:
         found = self.look(session)
         keys = {network_key(card) for one in found for card in cards(one.devices)}
-        return found, self._named(session, keys)
+        return found, self._named(session, keys), _loads(session, found)
 
     def _named(self, session: Session, keys: set[str] | None = None) -> dict[str, str]:
         """Names of port groups by their keys; read anew when one of ``keys`` is not among them."""
@@ -231,12 +233,12 @@ class Viewer:
             kept = self._networks = (time.monotonic(), names)
         return kept[1]
 
-    def _seen(self, one: Found, name: str, networks: dict[str, str]) -> VmObservation:
+    def _seen(self, one: Found, name: str, networks: dict[str, str], load: Load | None) -> VmObservation:
         state, devices, mark = one.state, one.devices, one.mark
         told = addresses(one.now.get("guest.net")) if state is PowerState.RUNNING else {}
         system = system_disk(devices)
         drive = cd_drive(devices)
-        used = one.now.get("summary.quickStats.guestMemoryUsage")
+        used = one.now.get("summary.quickStats.guestMemoryUsage") or one.now.get("summary.quickStats.hostMemoryUsage")
         return VmObservation(
             ref=one.ref,
             name=name,
@@ -255,7 +257,13 @@ class Viewer:
             disks=disks(devices, one.home, ours=one.managed),
             boot=one.boot,
             iso=None if drive is None else inserted(drive),
+            snapshots=tuple(snapshot for snapshot, _key in known(one.now.get("snapshot"))),
+            load=load,
         )
+
+
+def _loads(session: Session, found: list[Found]) -> dict[str, Load]:
+    return loads(session, [one.moid for one in found if one.state is PowerState.RUNNING])
 
 
 def inserted(drive: Any) -> str:

@@ -15,7 +15,9 @@ from panel.errors import PanelError
 WAIT_SECONDS = 20  # of one question: the socket's silence ends later
 SLACK_SECONDS = 25.0
 FEED_LENGTH = 1000
-PATHS = ["name", "runtime.powerState", "runtime.connectionState", "config.changeVersion", "guest.toolsRunningStatus"]
+PATHS = [
+    "name", "runtime.powerState", "runtime.connectionState", "config.changeVersion", "guest.toolsRunningStatus", "snapshot",
+]  # fmt: skip
 
 Feed = asyncio.Queue[VmEvent | PanelError | None]
 

@@ -175,25 +175,30 @@ async def test_a_copy_made_by_hand_is_not_the_panels(host: Host) -> None:
     await engine.close()
 
 
-async def test_a_disk_of_another_folder_is_detached_and_stays(host: Host) -> None:
-    engine = host.engine()
-    wanted, donor = spec(image=None), host.world.add("vs-donor")
-    await engine.create(wanted, Recorder())
+def attach(host: Host, ref: str, donor: Any) -> str:
+    """Give the VM another one's disk too, as somebody might by hand; the disk's file."""
     disk = next(one for one in donor.config.hardware.device if isinstance(one, vim.vm.device.VirtualDisk))
+    vm = host.world.vm(ref)
     path, device = disk.backing.fileName, vim.vm.device
     attached = device.VirtualDisk(
         key=-1,
         controllerKey=next(
-            one.key
-            for one in host.world.vm(wanted.ref).config.hardware.device
-            if isinstance(one, device.VirtualAHCIController)
+            one.key for one in vm.config.hardware.device if isinstance(one, device.VirtualAHCIController)
         ),
         unitNumber=7,
         capacityInKB=disk.capacityInKB,
         backing=device.VirtualDisk.FlatVer2BackingInfo(diskMode="persistent", fileName=path),
     )
     change = device.VirtualDeviceSpec(operation="add", device=attached)
-    host.world.wait(host.world.vm(wanted.ref).ReconfigVM_Task(vim.vm.ConfigSpec(deviceChange=[change])))
+    host.world.wait(vm.ReconfigVM_Task(vim.vm.ConfigSpec(deviceChange=[change])))
+    return str(path)
+
+
+async def test_a_disk_of_another_folder_is_detached_and_stays(host: Host) -> None:
+    engine = host.engine()
+    wanted, donor = spec(image=None), host.world.add("vs-donor")
+    await engine.create(wanted, Recorder())
+    path = attach(host, wanted.ref, donor)
     assert [one.ours for one in (await engine.inspect(wanted.ref)).disks if one.format] == [True, False]
     outcome = await engine.delete(wanted.ref, wanted.name, Recorder())
     assert outcome.kept == (path,)
