@@ -39,7 +39,8 @@ class IncusRig(Rig):
         """Its only process hears nothing as it is."""
 
     def files(self) -> set[str]:
-        return {str(path) for path in self.server.rootfs("x").parent.iterdir()}
+        disks = self.server.rootfs("x").parent
+        return {str(path) for folder in (disks, disks.with_name("containers-snapshots")) for path in folder.iterdir()}
 
     def lose_disks(self, ref: str, name: str) -> None:
         shutil.rmtree(self.server.rootfs(self.server.named(ref)))

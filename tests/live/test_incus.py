@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 
 from panel.engines.incus.engine import IncusEngine
-from panel.engines.types import HostConnection, NicMode, NicSpec, PowerAction, PowerState, VmChange, VmSpec
+from panel.engines.types import (
+    HostConnection,
+    NicMode,
+    NicSpec,
+    PowerAction,
+    PowerState,
+    SnapshotAction,
+    VmChange,
+    VmSpec,
+)
 from panel.errors import CertificateRefused, Conflict, HostUnreachable, InvalidInput, PanelError
 from tests.certs import made as made_certificate
 from tests.contract.kit import Recorder, random_mac, some_spec, until
@@ -164,6 +173,41 @@ async def test_an_address_kept_for_an_instance_to_come_is_what_its_guest_gets(se
     await engine.delete(wanted.ref, wanted.name, Recorder())
     held = (await engine.list_networks())[0].reservations
     assert mac not in {owner for owner, _address in held}
+
+
+async def test_a_rollback_brings_the_files_back_and_not_the_address(server: Lxd, engine: IncusEngine) -> None:
+    """A guest that runs; one snapshot that an operator takes beside the panel's."""
+    mac, first, second = random_mac(), f"{server.subnet}.220", f"{server.subnet}.221"
+    wanted = spec(start=True, nics=(NicSpec("eth0", NicMode.NAT, mac),))
+    await engine.create(wanted, Recorder())
+    written = server.rootfs(wanted.name) / "rootfs/root/written"
+
+    async def seen() -> list[tuple[str, str, bool]]:
+        return [(one.name, one.parent, one.current) for one in (await engine.inspect(wanted.ref)).snapshots]
+
+    async def has(address: str) -> bool:
+        return address in (await engine.inspect(wanted.ref)).nics[0].addresses
+
+    try:
+        await engine.reserve(server.bridge, mac, (first,))
+        server.lxc("exec", wanted.name, "--", "sh", "-c", "echo before >/root/written")
+        await engine.snapshot(wanted.ref, SnapshotAction.TAKE, "mine", Recorder())
+        server.lxc("snapshot", wanted.name, "by.hand")
+        await engine.reserve(server.bridge, mac, (second,))
+        server.lxc("exec", wanted.name, "--", "sh", "-c", "echo after >/root/written")
+        assert await seen() == [("mine", "", False), ("by.hand", "mine", True)]
+        await engine.snapshot(wanted.ref, SnapshotAction.ROLLBACK, "mine", Recorder())
+        assert written.read_text() == "before\n"
+        assert (await engine.inspect(wanted.ref)).state is PowerState.RUNNING
+        assert await seen() == [("mine", "", True), ("by.hand", "mine", False)]
+        (network,) = await engine.list_networks()
+        assert (mac, second) in network.reservations
+        await engine.power(wanted.ref, PowerAction.RESET, Recorder())
+        await until(lambda: has(second), 30, "the guest has the address of now")
+        await engine.snapshot(wanted.ref, SnapshotAction.TAKE, "later", Recorder())
+        assert await seen() == [("mine", "", False), ("by.hand", "mine", False), ("later", "mine", True)]
+    finally:
+        await engine.delete(wanted.ref, wanted.name, Recorder())
 
 
 async def test_a_copy_is_not_ours(server: Lxd, engine: IncusEngine) -> None:

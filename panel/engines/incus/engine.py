@@ -12,6 +12,7 @@ from panel.engines.capabilities import Capabilities
 from panel.engines.common.checks import check_able, check_sizes
 from panel.engines.common.power import GOAL, refuse
 from panel.engines.consoletypes import TextTarget
+from panel.engines.incus import snapshots
 from panel.engines.incus.client import Changed, Client, instance_path
 from panel.engines.incus.create import ACT_SECONDS, Maker, remove, set_state
 from panel.engines.incus.events import Events
@@ -19,8 +20,8 @@ from panel.engines.incus.fields import FIELDS, REASONS
 from panel.engines.incus.guest import Guests
 from panel.engines.incus.host import load, look
 from panel.engines.incus.images import images
-from panel.engines.incus.marks import TITLE, Found, check_title, cpus_of, gib_of, size_of
-from panel.engines.incus.networks import Reservations, writable
+from panel.engines.incus.marks import TITLE, Found, check_title, cpus_of, gib_of, size_of, writable
+from panel.engines.incus.networks import Reservations
 from panel.engines.incus.operations import Operations
 from panel.engines.incus.site import Sites
 from panel.engines.incus.text import Terminals
@@ -38,6 +39,7 @@ from panel.engines.types import (
     PowerAction,
     PowerState,
     Reporter,
+    SnapshotAction,
     VmChange,
     VmEvent,
     VmObservation,
@@ -79,6 +81,7 @@ class IncusEngine(Engine):
         events=True,
         disk_size=True,
         host_load=True,
+        snapshots=True,
         reasons=REASONS,
     )
     fields: ClassVar[tuple[HostField, ...]] = FIELDS
@@ -185,6 +188,11 @@ class IncusEngine(Engine):
         await report.step(_("Removing the VM"), percent=20)
         await remove(self._client, self._operations, one.name)
         return DeleteOutcome(removed=(f"{one.root[1].get('pool', '')}/{one.name}",))
+
+    async def snapshot(self, ref: str, action: SnapshotAction, name: str, report: Reporter) -> None:
+        """See ``snapshots.act``."""
+        one = await self._viewer.one(ref)
+        await snapshots.act(self._client, self._operations, one, action, name, report)
 
     async def power(self, ref: str, action: PowerAction, report: Reporter) -> None:
         """Do it and wait until it is so."""

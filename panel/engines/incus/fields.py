@@ -7,7 +7,6 @@ from panel.engines.types import HostField
 from panel.i18n import gettext_noop as _
 
 REASONS = {
-    "snapshots": _("The panel does not show the snapshots of Incus and LXD yet. Use incus snapshot there."),
     "native_forwards": _(
         "The panel does not make the forwards of Incus' networks yet. Use incus network forward there."
     ),

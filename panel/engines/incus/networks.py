@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from panel.engines.incus.client import Changed, Client, instance_path
-from panel.engines.incus.marks import Found
+from panel.engines.incus.marks import Found, writable
 from panel.engines.incus.operations import Operations
 from panel.engines.incus.site import Site, Sites, fixed
 from panel.engines.incus.view import Viewer
@@ -176,12 +176,6 @@ def check(addresses: tuple[str, ...], own: list[IPv4Network | IPv6Network], netw
             )
     if len(set(families)) != len(families):
         raise InvalidInput(_("DHCP gives an interface one address of each family."), field="ip_addr")
-
-
-def writable(raw: dict[str, Any]) -> dict[str, Any]:
-    """What of an instance can be written back."""
-    names = ("architecture", "config", "devices", "ephemeral", "profiles", "stateful", "description")
-    return {name: raw[name] for name in names if name in raw}
 
 
 def _gateways(config: dict[str, Any]) -> list[str]:
