@@ -13,6 +13,7 @@ import pytest
 from panel.engines.incus.engine import IncusEngine
 from panel.engines.types import (
     HostConnection,
+    NativeForward,
     NicMode,
     NicSpec,
     PowerAction,
@@ -129,11 +130,13 @@ def test_half_a_certificate_is_refused(server: Lxd, secret: str) -> None:
 async def test_a_restricted_certificate_lives_in_its_project(server: Lxd) -> None:
     """The whole life over HTTPS, with the least rights."""
     server.lxc("project", "create", "least", "-c", "features.images=false", "-c", "restricted=true",
-               "-c", "restricted.devices.nic=allow")  # fmt: skip
+               "-c", "restricted.devices.nic=allow", "-c", "restricted.snapshots=allow")  # fmt: skip
     token = server.token("least", "--restricted", "--projects", "least")
     error = await refused(over_https(server, token, b"r" * 32))
     assert "project default" in str(error)
-    engine = over_https(server, token, b"r" * 32, project="least", network_nat=server.bridge)
+    engine = over_https(
+        server, token, b"r" * 32, project="least", network_nat=server.bridge, forward_addr="198.51.100.7"
+    )
     wanted = spec(start=True, password="first")
     try:
         await engine.probe()
@@ -148,6 +151,12 @@ async def test_a_restricted_certificate_lives_in_its_project(server: Lxd) -> Non
         async with terminal(engine, wanted.ref) as shown:
             await shown.until("[#$] ?")
             await shown.run("echo o''k", "ok")
+        await engine.snapshot(wanted.ref, SnapshotAction.TAKE, "before", Recorder())
+        forward = NativeForward("tcp", 28600, f"{server.subnet}.201", 80, "1")
+        assert await engine.change_forwards((), [forward]) == {}
+        assert server.forwards() == {"198.51.100.7": {28600: f"{server.subnet}.201:80"}}
+        assert await engine.change_forwards(await engine.native_forwards(), ()) == {}
+        assert server.forwards() == {}
         await engine.power(wanted.ref, PowerAction.SUSPEND, Recorder())
         with pytest.raises(Conflict, match="suspended"):
             await engine.text_console(wanted.ref)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, ClassVar
 
 from panel.engines.base import Engine
@@ -13,10 +13,11 @@ from panel.engines.common.checks import check_able, check_sizes
 from panel.engines.common.power import GOAL, refuse
 from panel.engines.consoletypes import TextTarget
 from panel.engines.incus import snapshots
-from panel.engines.incus.client import Changed, Client, instance_path
+from panel.engines.incus.client import PORT, Changed, Client, instance_path
 from panel.engines.incus.create import ACT_SECONDS, Maker, remove, set_state
 from panel.engines.incus.events import Events
 from panel.engines.incus.fields import FIELDS, REASONS
+from panel.engines.incus.forwards import Forwards
 from panel.engines.incus.guest import Guests
 from panel.engines.incus.host import load, look
 from panel.engines.incus.images import images
@@ -35,6 +36,7 @@ from panel.engines.types import (
     HostInfo,
     HostStatus,
     Image,
+    NativeForward,
     NetworkInfo,
     PowerAction,
     PowerState,
@@ -46,12 +48,14 @@ from panel.engines.types import (
     VmSpec,
 )
 from panel.errors import EngineFailure, EngineTimeout, InvalidInput, NotFound, Unsupported
+from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 
 GOAL_SECONDS = 30.0
 POLL_SECONDS = 0.2
 SHUTDOWN_SECONDS = 90
 TRIES = 5
+SSH_PORT = 22
 MIB = 1024**2
 WORDS = {
     PowerAction.START: ("start", False),
@@ -78,6 +82,7 @@ class IncusEngine(Engine):
         scan=True,
         images=True,
         networks=True,
+        native_forwards=True,
         events=True,
         disk_size=True,
         host_load=True,
@@ -94,6 +99,7 @@ class IncusEngine(Engine):
         self._sites = Sites(client, connection)
         self._viewer = Viewer(client, self._sites)
         self._reservations = Reservations(client, self._viewer, self._operations, self._sites)
+        self._forwards = Forwards(client, connection)
         self._guests = Guests(client, self._viewer, self._operations)
         self._maker = Maker(client, self._viewer, self._operations, self._sites, self._reservations, self._guests)
         self._terminals = Terminals(client, self._viewer)
@@ -136,6 +142,26 @@ class IncusEngine(Engine):
     async def reserve(self, network: str, mac: str, addresses: tuple[str, ...]) -> None:
         """See ``Reservations``."""
         await self._reservations.reserve(network, mac, addresses)
+
+    @property
+    def forwards_place(self) -> str | None:
+        """The server: its networks are those of all its projects."""
+        return self._client.name
+
+    @property
+    def forwards_reserved(self) -> frozenset[int]:
+        """The API's port and SSH's: a forward would take them from the host."""
+        return frozenset({SSH_PORT, PORT, self._client.port})
+
+    async def native_forwards(self) -> list[NativeForward]:
+        """See ``Forwards``."""
+        return await self._forwards.all()
+
+    async def change_forwards(
+        self, remove: Sequence[NativeForward], add: Sequence[NativeForward]
+    ) -> dict[NativeForward, Text]:
+        """See ``Forwards``."""
+        return await self._forwards.change(remove, add)
 
     async def create(self, spec: VmSpec, report: Reporter) -> None:
         """See ``Maker``."""
