@@ -1,8 +1,9 @@
 """A whole panel and a real LXD: a forward of the panel's is a network forward of the server, and a page comes through it from
-outside. It outlives restarts and an operator's hand, leaves others' alone, and goes with its VM."""
+outside. It outlives restarts and an operator's hand, leaves others' alone, and goes with its VM. A domain leads there too."""
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ import httpx2
 import pytest
 
 from tests.lxd import IMAGE, Lxd, lxd
-from tests.process import PanelProcess
+from tests.process import PanelProcess, proxy_settings
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(240)]
 
@@ -38,7 +39,7 @@ def address(outside: tuple[str, str]) -> str:
 
 @pytest.fixture(scope="module")
 def panel(server: Lxd, address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PanelProcess]:
-    process = PanelProcess(tmp_path_factory.mktemp("panel"))
+    process = PanelProcess(tmp_path_factory.mktemp("panel"), **proxy_settings())
     process.start()
     host = {"server_name": "box", "engine_type": "LxContainer", "server_addr": server.socket,
             "network_nat": server.bridge, "forward_addr": address}  # fmt: skip
@@ -100,6 +101,7 @@ def test_a_page_comes_through_it(panel: PanelProcess, server: Lxd, vm: str, outs
     assert fetched(address, 10) == PAGE
     command = ["ip", "netns", "exec", name, "curl", "-sS", "-m", "5", f"http://{address}:{PORT}/"]
     assert subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout == PAGE
+    panel.until(f"/api/client/published{VM}", lambda data: data["published"][0]["opening"] == "open", 30)
     panel.ok("POST", f"/api/client/powers{VM}?wait=60", {"action": "reset"})
     assert fetched(address, 20) == PAGE, "after a restart of the VM"
     assert panel.ok("DELETE", f"/api/client/natdel{VM}/0?id={rule['id']}")["problem"] is None
@@ -148,3 +150,31 @@ def test_a_panel_that_starts_again_finds_them(panel: PanelProcess, server: Lxd, 
     soon(lambda: server.forwards() == {address: {PORT: f"{vm}:80"}}, 60)
     panel.ok("DELETE", f"/api/client/delete{VM}?wait=60")
     soon(lambda: server.forwards() == {})
+
+
+def test_a_port_of_this_machines_own_programs_is_refused(panel: PanelProcess, vm: str) -> None:
+    """The server would take it from them: the panel asks this machine."""
+    with socket.create_server(("0.0.0.0", 0)) as program:
+        port = program.getsockname()[1]
+        status, answer = panel.api("POST", f"/api/client/natadd{VM}", {"external_port": port, "internal_port": 80})
+        assert (status, "own programs" in answer["msg"]) == (409, True), answer
+    for port in (22, 8443):
+        status, answer = panel.api("POST", f"/api/client/natadd{VM}", {"external_port": port, "internal_port": 80})
+        assert status == 409, answer
+
+
+def test_a_domain_leads_to_a_container(panel: PanelProcess, vm: str, address: str) -> None:
+    body = {"domain": "box.example.test", "target_port": 80}
+    made = panel.ok("POST", f"/api/client/proxys/create{VM}", body)
+    assert (made["state"], made["problem"], made["target_ip"]) == ("applied", None, vm)
+    url = f"http://{address}:{panel.settings['proxy_http_port']}/"
+
+    def served() -> bool:
+        try:
+            return httpx2.get(url, headers={"Host": "box.example.test"}, timeout=3).text == PAGE
+        except httpx2.TransportError:
+            return False
+
+    soon(served)
+    assert panel.ok("DELETE", f"/api/client/proxys/delete{VM}/0?id={made['id']}")["problem"] is None
+    assert not served()

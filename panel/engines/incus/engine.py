@@ -144,6 +144,11 @@ class IncusEngine(Engine):
         await self._reservations.reserve(network, mac, addresses)
 
     @property
+    def on_this_machine(self) -> bool:
+        """A socket is of this machine, and so are the bridges behind it."""
+        return bool(self._client.socket)
+
+    @property
     def forwards_place(self) -> str | None:
         """The server: its networks are those of all its projects."""
         return self._client.name
