@@ -23,6 +23,7 @@ from panel.engines.types import (
     VmSpec,
 )
 from panel.errors import CertificateRefused, Conflict, HostUnreachable, InvalidInput, PanelError
+from panel.gateways.reach import own_address
 from tests.certs import made as made_certificate
 from tests.contract.kit import Recorder, random_mac, some_spec, until
 from tests.contract.terminal import terminal
@@ -217,6 +218,23 @@ async def test_a_rollback_brings_the_files_back_and_not_the_address(server: Lxd,
         assert await seen() == [("mine", "", False), ("by.hand", "mine", False), ("later", "mine", True)]
     finally:
         await engine.delete(wanted.ref, wanted.name, Recorder())
+
+
+async def test_forwards_listen_where_this_machine_goes_out(server: Lxd, engine: IncusEngine) -> None:
+    """Where the operator gave no address: over the socket, and over HTTPS on loopback. What leads to no network is refused alone."""
+    forward = NativeForward("udp", 28601, f"{server.subnet}.230", 53, "1")
+    nowhere = NativeForward("udp", 28602, "10.255.0.1", 53, "1")
+    near = over_https(server, PASSWORD, b"n" * 32)
+    try:
+        await near.probe()
+        for one in (engine, near):
+            assert list(await one.change_forwards((), [nowhere, forward])) == [nowhere]
+            assert server.forwards() == {own_address(4): {28601: f"{server.subnet}.230:53"}}
+            assert await one.native_forwards() == [forward]
+            await one.change_forwards([forward], ())
+            assert server.forwards() == {}
+    finally:
+        await near.close()
 
 
 async def test_a_copy_is_not_ours(server: Lxd, engine: IncusEngine) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -57,9 +58,8 @@ class Listening:
         self._kept: tuple[float, Listen] | None = None
 
     async def addresses(self, bridges: Iterable[Interface]) -> Listen:
-        """What the operator said, and nothing else; else the address of this machine's way out where the host is this machine;
-        else the one by which the panel reaches the host, where the host has it, or its first that is of none of its ``bridges``.
-        """
+        """What the operator said, and nothing else; else the address of this machine's way out where the host is this machine; else
+        the one by which the panel reaches the host, where the host has it or does not tell, or its first on none of ``bridges``."""
         if self._given:
             return self._given
         if self._kept is None or time.monotonic() - self._kept[0] > KEPT_SECONDS:
@@ -73,13 +73,16 @@ class Listening:
         if any(address.is_loopback for address in reached):
             return way_out()
         server = await self._client.get("/1.0")
-        return chosen(told(server), reached, bridges)
+        return chosen(told(server) or reached, reached, bridges)
 
 
 def told(server: dict[str, Any]) -> list[Address]:
-    """The addresses that the host says its API is at: ``["192.0.2.10:8443", "[fd00::2]:8443"]``."""
-    listed = (server.get("environment") or {}).get("addresses") or ()
-    return [ip_address(str(text).rpartition(":")[0].strip("[]")) for text in listed]
+    """The addresses that the host says its API is at: ``["192.0.2.10:8443", "[fd00::2]:8443"]``. A name is none."""
+    found: list[Address] = []
+    for text in (server.get("environment") or {}).get("addresses") or ():
+        with suppress(ValueError):
+            found.append(ip_address(str(text).rpartition(":")[0].strip("[]")))
+    return found
 
 
 def chosen(own: Iterable[Address], reached: Iterable[Address], bridges: list[Interface]) -> Listen:

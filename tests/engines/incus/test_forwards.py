@@ -26,8 +26,11 @@ class Server:
         self.tables: dict[str, dict[str, Any]] = {}
         self.refused = {str(port) for port in refused}
         self.writes = 0
+        self.addresses: list[str] = []
 
     async def get(self, path: str, _params: dict[str, str] | None = None) -> Any:
+        if path == "/1.0":
+            return {"environment": {"addresses": self.addresses}}
         if path == "/1.0/networks":
             config = {"ipv4.address": "10.9.0.1/24", "ipv6.address": "fd09::1/64"}
             return [
@@ -158,7 +161,21 @@ def test_the_hosts_address_is_the_one_by_which_it_is_reached() -> None:
     bridges = [ip_interface("10.9.0.1/24")]
     assert chosen(told(server), [ip_address(HERE)], bridges) == {4: HERE, 6: "fd00::2"}
     assert chosen(told(server), [ip_address("203.0.113.1")], bridges) == {4: FORMER, 6: "fd00::2"}, "behind NAT"
-    assert chosen(told({}), [ip_address(HERE)], bridges) == {}
+    assert told({"environment": {"addresses": ["vps.example:8443", "[::1]:8443"]}}) == [ip_address("::1")]
+    assert told({}) == []
+
+
+@pytest.mark.parametrize(
+    ("addresses", "found"),
+    [(["192.0.2.9:8443", "192.0.2.10:8443"], HERE), (["vps.example:8443"], HERE), (["192.0.2.9:8443"], FORMER)],
+)
+async def test_what_the_host_says_of_itself(addresses: list[str], found: str) -> None:
+    server = Server()
+    server.addresses = addresses
+    listening = Listening(server, "")  # type: ignore[arg-type]
+    assert await listening.addresses([]) == {4: found}
+    server.addresses = []
+    assert await listening.addresses([]) == {4: found}, "kept for a minute"
 
 
 async def test_a_host_on_this_machine_listens_where_it_goes_out(monkeypatch: pytest.MonkeyPatch) -> None:
