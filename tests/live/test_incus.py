@@ -221,7 +221,7 @@ async def test_a_rollback_brings_the_files_back_and_not_the_address(server: Lxd,
 
 
 async def test_forwards_listen_where_this_machine_goes_out(server: Lxd, engine: IncusEngine) -> None:
-    """Where the operator gave no address: over the socket, and over HTTPS on loopback. What leads to no network is refused alone."""
+    """No address given: over the socket, and over HTTPS on loopback. What leads to no network is refused alone."""
     forward = NativeForward("udp", 28601, f"{server.subnet}.230", 53, "1")
     nowhere = NativeForward("udp", 28602, "10.255.0.1", 53, "1")
     near = over_https(server, PASSWORD, b"n" * 32)

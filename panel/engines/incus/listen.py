@@ -58,8 +58,8 @@ class Listening:
         self._kept: tuple[float, Listen] | None = None
 
     async def addresses(self, bridges: Iterable[Interface]) -> Listen:
-        """What the operator said, and nothing else; else the address of this machine's way out where the host is this machine; else
-        the one by which the panel reaches the host, where the host has it or does not tell, or its first on none of ``bridges``."""
+        """What the operator said, and nothing else. Else, of a host that is this machine, the address that it goes out by; else
+        the one by which the panel reaches it, where it has that or does not tell, or its first on none of ``bridges``."""
         if self._given:
             return self._given
         if self._kept is None or time.monotonic() - self._kept[0] > KEPT_SECONDS:
