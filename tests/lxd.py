@@ -173,6 +173,23 @@ class Lxd:
                 return str(one["name"])
         raise AssertionError(f"no instance of {ref}")
 
+    def forward(self, listen: str, protocol: str, port: int, address: str, target: int) -> None:
+        """Lead a port of the host to a guest, as an operator does."""
+        path = f"/1.0/networks/{self.bridge}/forwards"
+        if f"{path}/{listen}" not in self.api(path):
+            self.lxc("network", "forward", "create", self.bridge, listen)
+        ports = (protocol, str(port), address, str(target))
+        self.lxc("network", "forward", "port", "add", self.bridge, listen, *ports)
+
+    def forwards(self) -> dict[str, dict[int, str]]:
+        """By address of the host, where its ports lead: ``ADDRESS:PORT``."""
+        return {
+            one["listen_address"]: {
+                int(port["listen_port"]): f"{port['target_address']}:{port['target_port']}" for port in one["ports"]
+            }
+            for one in self.api(f"/1.0/networks/{self.bridge}/forwards?recursion=1")
+        }
+
     def password_is(self, name: str, user: str, password: str) -> bool:
         """Whether the guest lets the user in with this."""
         shadow = self.lxc("file", "pull", f"{name}/etc/shadow", "-")

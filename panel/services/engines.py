@@ -10,7 +10,7 @@ from panel.engines.base import Engine
 from panel.engines.capabilities import Capabilities
 from panel.engines.registry import engine_class, make_engine
 from panel.engines.types import EngineKind, HostConnection
-from panel.errors import Conflict, EngineTimeout
+from panel.errors import Conflict, EngineTimeout, PanelError
 from panel.i18n import gettext_noop as _
 from panel.models import Host
 from panel.security import SecretBox
@@ -65,6 +65,17 @@ class EnginePool:
     def elsewhere(self, host: Host) -> bool:
         """Whether only processes on another machine reach a host: it is known by a local socket there."""
         return bool(self.here and host.machine and host.machine != self.here)
+
+    def is_here(self, host: Host) -> bool:
+        """Whether a host is the machine that this process runs on. An imaginary one is not."""
+        try:
+            return (
+                host.engine is not EngineKind.FAKE
+                and self.even_disabled(host).on_this_machine
+                and not self.elsewhere(host)
+            )
+        except PanelError:  # its settings make no sense any more
+            return False
 
     def require_here(self, host: Host) -> None:
         """``Conflict`` when the host is ``elsewhere``."""

@@ -17,7 +17,7 @@ from panel.i18n import gettext_noop as _
 from panel.models import Forward, ForwardPort, Host, Nic, Vm
 from panel.security import Actor, Permission
 from panel.services.audit import AuditLog
-from panel.services.gateways import GatewayService
+from panel.services.gateways import SETTINGS, GatewayService
 from panel.services.machines import Gateway
 from panel.services.rows import read_again
 from panel.services.whole import whole
@@ -175,6 +175,8 @@ class ForwardService:
         if protocol is Protocol.TCP:
             refused[self._panel_port] = Text(_("{field}: port {port} is the panel's own."))
         ids = await self._gateways.host_ids(machine)
+        if self._gateways.here(host):  # whose ports hypervisors and the panel's nftables share
+            ids += [other.id for other in await Host.all().only(*SETTINGS) if self._gateways.here(other)]
         taken = ForwardPort.filter(host_id__in=ids, protocol=protocol.value)
         for row in await taken.values("port", "forward__vm__name", "host__name"):
             refused[row["port"]] = Text(

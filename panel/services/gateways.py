@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import replace
 
 import structlog
 
@@ -88,10 +87,11 @@ class GatewayService:
             engine = self._pool.even_disabled(host)
         except PanelError:  # its settings make no sense any more
             return None
-        way = way_of(engine)
-        if way is not None and way.kind is WayKind.LOCAL and self._pool.elsewhere(host):
-            return replace(way, machine=f"machine {host.machine}")
-        return way
+        return way_of(engine, host.machine if self._pool.elsewhere(host) else "")
+
+    def here(self, host: Host) -> bool:
+        """Whether a host is this machine."""
+        return self._pool.is_here(host)
 
     def machine(self, host: Host) -> str | None:
         """What machine a host is, or None for one whose rules the panel cannot make."""

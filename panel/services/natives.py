@@ -16,6 +16,8 @@ from panel.engines.registry import make_engine
 from panel.engines.types import EngineKind, HostConnection, NativeForward
 from panel.errors import PanelError
 from panel.gateways.kernel import Applied, Difference, DifferenceKind, Traffic
+from panel.gateways.ports import taken_ports
+from panel.gateways.runner import LocalRunner, Runner
 from panel.gateways.types import Guest, Protocol, RuleSet
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
@@ -75,10 +77,11 @@ class NativeGateway:
 
     Args:
         engine: the gateway's own: ``close`` closes it.
+        runner: how to ask the hypervisor's machine what its own programs listen on, where it is the panel's.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, runner: Runner | None = None) -> None:
+        self._engine, self._runner = engine, runner
         self._refused: dict[NativeForward, Text] = {}
         self._foreign: dict[Protocol, frozenset[int]] = {}
 
@@ -118,12 +121,13 @@ class NativeGateway:
         return (Text(NO_LIMITS, {"host": self._engine.connection.name}),) if limited else ()
 
     async def taken(self, protocol: Protocol) -> frozenset[int]:
-        """The ports of others' forwards, and those that the engine itself needs. Of a host that does not answer: what was known
-        last."""
+        """The ports of others' forwards, those that the engine itself needs, and, of the panel's machine, those of its programs.
+        Of a host that does not answer: what was known last."""
         with suppress(PanelError, TimeoutError):
             await self._read()
         reserved = self._engine.forwards_reserved if protocol is Protocol.TCP else frozenset()
-        return self._foreign.get(protocol, frozenset()) | reserved
+        listening = await taken_ports(self._runner, protocol) if self._runner else frozenset()
+        return self._foreign.get(protocol, frozenset()) | reserved | listening
 
     async def close(self) -> None:
         """Disconnect. Never raises."""
@@ -151,7 +155,9 @@ class Natives:
         for settings, gateway in known:
             if settings == wanted:
                 return gateway
-        gateway = NativeGateway(make_engine(kind, wanted))
+        engine = make_engine(kind, wanted)
+        here = engine.on_this_machine and kind is not EngineKind.FAKE
+        gateway = NativeGateway(engine, LocalRunner() if here else None)
         known.append((wanted, gateway))
         return gateway
 

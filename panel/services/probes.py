@@ -33,7 +33,6 @@ from panel.services.clock import now
 from panel.services.gateways import GatewayService
 from panel.services.nodes import Nodes
 from panel.services.texts import pack
-from panel.services.ways import LOCAL
 from panel.settings import Settings
 
 AGAIN = timedelta(seconds=60)  # the least time between two tries of one thing, unless it changed or somebody asks
@@ -90,7 +89,13 @@ class ProbeService:
             return _named(host.outside)
         if host.engine is EngineKind.FAKE:
             return Outside("192.0.2.80", "192.0.2.80", "2001:db8::80")
-        if self._gateways.machine(host) == LOCAL:
+        with suppress(ValueError):
+            if listen := {
+                ip_address(text).version: text
+                for text in host.options.get("forward_addr", "").replace(",", " ").split()
+            }:
+                return Outside(listen.get(4) or listen[6], listen.get(4, ""), listen.get(6, ""))
+        if self._gateways.here(host):
             ip4, ip6 = own_address(4), own_address(6)
             return Outside(ip4 or ip6, ip4, ip6)
         with suppress(ValueError):

@@ -84,11 +84,7 @@ class SiteService:
         """Why a host has no domains, as a msgid; None when it has."""
         if host.engine is EngineKind.FAKE:
             return None
-        try:
-            here = self._pool.even_disabled(host).on_this_machine
-        except PanelError:  # its settings make no sense any more
-            here = False
-        if not here or self._pool.elsewhere(host):
+        if not self._pool.is_here(host):
             return ELSEWHERE
         return None if self._settings.proxy else OFF
 

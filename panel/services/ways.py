@@ -51,12 +51,17 @@ class Way:
         return Text(WORDS[self.kind], {"machine": self.machine})
 
 
-def way_of(engine: Engine) -> Way | None:
-    """The hypervisor's own forwards where it has them, else nftables where the panel gets at it, else None."""
+def way_of(engine: Engine, elsewhere: str = "") -> Way | None:
+    """The hypervisor's own forwards where it has them, else nftables where the panel gets at it, else None.
+
+    Args:
+        elsewhere: the machine whose socket the engine speaks to, where that is another than this one.
+    """
     if engine.forwards_place is not None:
-        return Way(WayKind.NATIVE, engine.forwards_place)
+        place = engine.forwards_place
+        return Way(WayKind.NATIVE, f"{place} of machine {elsewhere}" if elsewhere else place)
     if engine.on_this_machine:
-        return Way(WayKind.LOCAL, LOCAL)
+        return Way(WayKind.LOCAL, f"machine {elsewhere}" if elsewhere else LOCAL)
     endpoint = engine.ssh_endpoint
     return Way(WayKind.SSH, endpoint.name, endpoint) if endpoint else None
 

@@ -9,11 +9,13 @@ from uuid import uuid4
 
 import pytest
 
-from panel.engines.types import EngineKind, HostConnection, VmObservation, VmSpec
+from panel.engines.types import EngineKind, HostConnection, NativeForward, VmObservation, VmSpec
 from tests.lxd import BARE_IMAGE, BIG_IMAGE, IMAGE, Lxd, lxd
 
 from .kit import SECRET, some_spec
 from .providers import Rig
+
+LISTEN = "198.51.100.7"  # an address that nobody has: these forwards are looked at, not gone through
 
 
 class IncusRig(Rig):
@@ -28,7 +30,7 @@ class IncusRig(Rig):
 
     def __init__(self, server: Lxd) -> None:
         self.server = server
-        options = {"network_nat": server.bridge, "shutdown_timeout": "3"}
+        options = {"network_nat": server.bridge, "shutdown_timeout": "3", "forward_addr": LISTEN}
         self.connection = HostConnection("contract", server.socket, secret=SECRET, options=options)
 
     def spec(self, **changes: object) -> VmSpec:
@@ -39,7 +41,8 @@ class IncusRig(Rig):
         """Its only process hears nothing as it is."""
 
     def files(self) -> set[str]:
-        return {str(path) for path in self.server.rootfs("x").parent.iterdir()}
+        disks = self.server.rootfs("x").parent
+        return {str(path) for folder in (disks, disks.with_name("containers-snapshots")) for path in folder.iterdir()}
 
     def lose_disks(self, ref: str, name: str) -> None:
         shutil.rmtree(self.server.rootfs(self.server.named(ref)))
@@ -55,6 +58,9 @@ class IncusRig(Rig):
 
     def remove_foreign(self, ref: str, disk: str) -> None:
         self.server.lxc("delete", "-f", disk.rsplit("/", 1)[1])
+
+    def foreign_forward(self, forward: NativeForward) -> None:
+        self.server.forward(LISTEN, forward.protocol, forward.port, forward.address, forward.target_port)
 
     async def logs_in(self, seen: VmObservation, user: str, password: str) -> bool:
         return self.server.password_is(self.server.named(seen.ref), user, password)

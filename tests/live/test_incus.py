@@ -11,8 +11,19 @@ from typing import Any
 import pytest
 
 from panel.engines.incus.engine import IncusEngine
-from panel.engines.types import HostConnection, NicMode, NicSpec, PowerAction, PowerState, VmChange, VmSpec
+from panel.engines.types import (
+    HostConnection,
+    NativeForward,
+    NicMode,
+    NicSpec,
+    PowerAction,
+    PowerState,
+    SnapshotAction,
+    VmChange,
+    VmSpec,
+)
 from panel.errors import CertificateRefused, Conflict, HostUnreachable, InvalidInput, PanelError
+from panel.gateways.reach import own_address
 from tests.certs import made as made_certificate
 from tests.contract.kit import Recorder, random_mac, some_spec, until
 from tests.contract.terminal import terminal
@@ -120,11 +131,13 @@ def test_half_a_certificate_is_refused(server: Lxd, secret: str) -> None:
 async def test_a_restricted_certificate_lives_in_its_project(server: Lxd) -> None:
     """The whole life over HTTPS, with the least rights."""
     server.lxc("project", "create", "least", "-c", "features.images=false", "-c", "restricted=true",
-               "-c", "restricted.devices.nic=allow")  # fmt: skip
+               "-c", "restricted.devices.nic=allow", "-c", "restricted.snapshots=allow")  # fmt: skip
     token = server.token("least", "--restricted", "--projects", "least")
     error = await refused(over_https(server, token, b"r" * 32))
     assert "project default" in str(error)
-    engine = over_https(server, token, b"r" * 32, project="least", network_nat=server.bridge)
+    engine = over_https(
+        server, token, b"r" * 32, project="least", network_nat=server.bridge, forward_addr="198.51.100.7"
+    )
     wanted = spec(start=True, password="first")
     try:
         await engine.probe()
@@ -139,6 +152,12 @@ async def test_a_restricted_certificate_lives_in_its_project(server: Lxd) -> Non
         async with terminal(engine, wanted.ref) as shown:
             await shown.until("[#$] ?")
             await shown.run("echo o''k", "ok")
+        await engine.snapshot(wanted.ref, SnapshotAction.TAKE, "before", Recorder())
+        forward = NativeForward("tcp", 28600, f"{server.subnet}.201", 80, "1")
+        assert await engine.change_forwards((), [forward]) == {}
+        assert server.forwards() == {"198.51.100.7": {28600: f"{server.subnet}.201:80"}}
+        assert await engine.change_forwards(await engine.native_forwards(), ()) == {}
+        assert server.forwards() == {}
         await engine.power(wanted.ref, PowerAction.SUSPEND, Recorder())
         with pytest.raises(Conflict, match="suspended"):
             await engine.text_console(wanted.ref)
@@ -164,6 +183,58 @@ async def test_an_address_kept_for_an_instance_to_come_is_what_its_guest_gets(se
     await engine.delete(wanted.ref, wanted.name, Recorder())
     held = (await engine.list_networks())[0].reservations
     assert mac not in {owner for owner, _address in held}
+
+
+async def test_a_rollback_brings_the_files_back_and_not_the_address(server: Lxd, engine: IncusEngine) -> None:
+    """A guest that runs; one snapshot that an operator takes beside the panel's."""
+    mac, first, second = random_mac(), f"{server.subnet}.220", f"{server.subnet}.221"
+    wanted = spec(start=True, nics=(NicSpec("eth0", NicMode.NAT, mac),))
+    await engine.create(wanted, Recorder())
+    written = server.rootfs(wanted.name) / "rootfs/root/written"
+
+    async def seen() -> list[tuple[str, str, bool]]:
+        return [(one.name, one.parent, one.current) for one in (await engine.inspect(wanted.ref)).snapshots]
+
+    async def has(address: str) -> bool:
+        return address in (await engine.inspect(wanted.ref)).nics[0].addresses
+
+    try:
+        await engine.reserve(server.bridge, mac, (first,))
+        server.lxc("exec", wanted.name, "--", "sh", "-c", "echo before >/root/written")
+        await engine.snapshot(wanted.ref, SnapshotAction.TAKE, "mine", Recorder())
+        server.lxc("snapshot", wanted.name, "by.hand")
+        await engine.reserve(server.bridge, mac, (second,))
+        server.lxc("exec", wanted.name, "--", "sh", "-c", "echo after >/root/written")
+        assert await seen() == [("mine", "", False), ("by.hand", "mine", True)]
+        await engine.snapshot(wanted.ref, SnapshotAction.ROLLBACK, "mine", Recorder())
+        assert written.read_text() == "before\n"
+        assert (await engine.inspect(wanted.ref)).state is PowerState.RUNNING
+        assert await seen() == [("mine", "", True), ("by.hand", "mine", False)]
+        (network,) = await engine.list_networks()
+        assert (mac, second) in network.reservations
+        await engine.power(wanted.ref, PowerAction.RESET, Recorder())
+        await until(lambda: has(second), 30, "the guest has the address of now")
+        await engine.snapshot(wanted.ref, SnapshotAction.TAKE, "later", Recorder())
+        assert await seen() == [("mine", "", False), ("by.hand", "mine", False), ("later", "mine", True)]
+    finally:
+        await engine.delete(wanted.ref, wanted.name, Recorder())
+
+
+async def test_forwards_listen_where_this_machine_goes_out(server: Lxd, engine: IncusEngine) -> None:
+    """No address given: over the socket, and over HTTPS on loopback. What leads to no network is refused alone."""
+    forward = NativeForward("udp", 28601, f"{server.subnet}.230", 53, "1")
+    nowhere = NativeForward("udp", 28602, "10.255.0.1", 53, "1")
+    near = over_https(server, PASSWORD, b"n" * 32)
+    try:
+        await near.probe()
+        for one in (engine, near):
+            assert list(await one.change_forwards((), [nowhere, forward])) == [nowhere]
+            assert server.forwards() == {own_address(4): {28601: f"{server.subnet}.230:53"}}
+            assert await one.native_forwards() == [forward]
+            await one.change_forwards([forward], ())
+            assert server.forwards() == {}
+    finally:
+        await near.close()
 
 
 async def test_a_copy_is_not_ours(server: Lxd, engine: IncusEngine) -> None:

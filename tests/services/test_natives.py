@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from panel.engines.fake.behaviour import Behaviour, Manner
 from panel.engines.fake.world import FakeWorld, world
-from panel.engines.types import EngineKind, NativeForward
+from panel.engines.registry import make_engine
+from panel.engines.types import EngineKind, HostConnection, NativeForward, NicMode
 from panel.errors import Conflict
+from panel.gateways.runner import Completed
 from panel.gateways.types import Protocol
-from panel.models import Forward, Host, RuleState, Vm
+from panel.models import Forward, ForwardPort, Host, Nic, RuleState, Vm
 from panel.services import gateways
 from panel.services.container import Services
 from panel.services.forwards import ForwardRequest
 from panel.services.hosts import HostRequest
 from panel.services.natives import NativeGateway, compare
-from panel.services.ways import WayKind
+from panel.services.ways import WayKind, way_of
 from tests.conftest import ADMIN, seen
 
 from .kit import logged, make, nic, until
@@ -239,6 +242,50 @@ async def test_a_gateway_of_its_own_is_closed(services: Services, vm: Vm) -> Non
     _machine, gateway = services.gateways.of(vm.host)
     assert isinstance(gateway, NativeGateway)
     assert gateway._engine is not services.hosts._pool.of(vm.host)
+
+
+class Listens:
+    """A machine on which a program listens on TCP port 8080 of all addresses."""
+
+    async def run(self, argv: Sequence[str], *, stdin: str = "", seconds: float = 30.0) -> Completed:
+        return Completed(0, "/proc/net/tcp:   0: 00000000:1F90 00000000:0000 0A\n", "")
+
+
+async def test_the_ports_of_this_machines_programs_are_taken(services: Services, vm: Vm, here: FakeWorld) -> None:
+    foreign(here, 9000)
+    engine = services.hosts._pool.of(vm.host)
+    assert await NativeGateway(engine, Listens()).taken(TCP) == {8080, 9000}
+    assert await NativeGateway(engine, Listens()).taken(UDP) == frozenset()
+    assert await NativeGateway(engine).taken(TCP) == {9000}
+
+
+async def test_hosts_of_this_machine_share_its_ports(services: Services) -> None:
+    """Whoever leads them: nftables for one, the hypervisor itself for the other."""
+    rows = []
+    for name, engine, address in (
+        ("kvm", EngineKind.LIBVIRT, "qemu:///system"),
+        ("lxd", EngineKind.INCUS, "/x.socket"),
+    ):
+        host = await Host.create(name=name, engine=engine, address=address)
+        vm = await Vm.create(host=host, name=f"{name}-1", ref=name, cpu_count=1, memory_mib=64)
+        nic = await Nic.create(vm=vm, name="eth0", mac="52:54:00:00:00:01", mode=NicMode.NAT)
+        await Nic.filter(id=nic.id).update(addresses=[f"{ADDRESS}/24"])
+        rows.append(await services.vms.get(name, vm.name))
+    kvm, lxd = rows
+    ways = [services.gateways.way(vm.host) for vm in rows]
+    assert [way.kind for way in ways if way] == [WayKind.LOCAL, WayKind.NATIVE]
+    forward = await Forward.create(host_id=kvm.host_id, vm_id=kvm.id, protocol="tcp", external_start=28090,
+                                   external_end=28090, internal_ip=ADDRESS, internal_start=80)  # fmt: skip
+    await ForwardPort.create(forward=forward, host_id=kvm.host_id, protocol="tcp", port=28090)
+    with pytest.raises(Conflict, match="to VM kvm-1 on host kvm already"):
+        await add(services, lxd, 28090)
+    assert (await add(services, lxd, 28091)).state is RuleState.FAILED, "nobody answers there"
+
+
+def test_a_socket_of_another_machine_is_another_place() -> None:
+    engine = make_engine(EngineKind.INCUS, HostConnection("h", "/x.socket"))
+    places = [way.machine for way in (way_of(engine), way_of(engine, "m2"), way_of(engine, "m3")) if way]
+    assert places == ["/x.socket", "/x.socket of machine m2", "/x.socket of machine m3"]
 
 
 def test_compare() -> None:

@@ -7,10 +7,10 @@ from datetime import timedelta
 
 import pytest
 
-from panel.engines.types import PowerState
+from panel.engines.types import EngineKind, PowerState
 from panel.errors import Conflict
 from panel.events import VmChanged
-from panel.gateways.reach import ImaginaryConnector, Reach
+from panel.gateways.reach import ImaginaryConnector, Reach, own_address
 from panel.gateways.types import Protocol
 from panel.i18n import Text
 from panel.models import Forward, Host, Proxy, RuleState, Vm
@@ -185,6 +185,13 @@ async def test_where_a_host_is(services: Services, quiet: ImaginaryConnector) ->
         host.outside = text
         place = services.probes.outside(host)
         assert (place.name, place.tried(4), place.tried(6)) == (text, ip4, ip6)
+    listens = {"forward_addr": "203.0.113.8, 2001:db8::8"}
+    lxd = Host(id=99, name="lxd", engine=EngineKind.INCUS, address="/x.socket", options=listens)
+    place = services.probes.outside(lxd)
+    assert (place.name, place.tried(4), place.tried(6)) == ("203.0.113.8", "203.0.113.8", "2001:db8::8")
+    lxd.options = {}
+    place = services.probes.outside(lxd)
+    assert (place.tried(4), place.tried(6)) == (own_address(4), own_address(6)), "a socket is of this machine"
     vm = await running(services)
     await Host.filter(id=vm.host_id).update(outside="2001:db8::7")
     vm = await services.vms.get("host1", "vm-1")

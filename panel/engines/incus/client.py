@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import orjson
 from websockets.asyncio.client import ClientConnection, connect, unix_connect
@@ -65,10 +65,12 @@ class Client:
         self.pair: Pair | None = None
         self._context: ssl.SSLContext | None = None
         self._pinned = ""
+        self.port = PORT
         if self.socket:
             self.base = "http://localhost"
         else:
             self.base = split_address(connection.address, PORT)
+            self.port = urlsplit(self.base).port or PORT
             self._arm(connection)
         self._http = self._host()
         self._waits = self._host(WAITS_AT_ONCE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, ClassVar
 
 from panel.engines.base import Engine
@@ -12,15 +12,17 @@ from panel.engines.capabilities import Capabilities
 from panel.engines.common.checks import check_able, check_sizes
 from panel.engines.common.power import GOAL, refuse
 from panel.engines.consoletypes import TextTarget
-from panel.engines.incus.client import Changed, Client, instance_path
+from panel.engines.incus import snapshots
+from panel.engines.incus.client import PORT, Changed, Client, instance_path
 from panel.engines.incus.create import ACT_SECONDS, Maker, remove, set_state
 from panel.engines.incus.events import Events
 from panel.engines.incus.fields import FIELDS, REASONS
+from panel.engines.incus.forwards import Forwards
 from panel.engines.incus.guest import Guests
 from panel.engines.incus.host import load, look
 from panel.engines.incus.images import images
-from panel.engines.incus.marks import TITLE, Found, check_title, cpus_of, gib_of, size_of
-from panel.engines.incus.networks import Reservations, writable
+from panel.engines.incus.marks import TITLE, Found, check_title, cpus_of, gib_of, size_of, writable
+from panel.engines.incus.networks import Reservations
 from panel.engines.incus.operations import Operations
 from panel.engines.incus.site import Sites
 from panel.engines.incus.text import Terminals
@@ -34,22 +36,26 @@ from panel.engines.types import (
     HostInfo,
     HostStatus,
     Image,
+    NativeForward,
     NetworkInfo,
     PowerAction,
     PowerState,
     Reporter,
+    SnapshotAction,
     VmChange,
     VmEvent,
     VmObservation,
     VmSpec,
 )
 from panel.errors import EngineFailure, EngineTimeout, InvalidInput, NotFound, Unsupported
+from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 
 GOAL_SECONDS = 30.0
 POLL_SECONDS = 0.2
 SHUTDOWN_SECONDS = 90
 TRIES = 5
+SSH_PORT = 22
 MIB = 1024**2
 WORDS = {
     PowerAction.START: ("start", False),
@@ -76,9 +82,11 @@ class IncusEngine(Engine):
         scan=True,
         images=True,
         networks=True,
+        native_forwards=True,
         events=True,
         disk_size=True,
         host_load=True,
+        snapshots=True,
         reasons=REASONS,
     )
     fields: ClassVar[tuple[HostField, ...]] = FIELDS
@@ -91,6 +99,7 @@ class IncusEngine(Engine):
         self._sites = Sites(client, connection)
         self._viewer = Viewer(client, self._sites)
         self._reservations = Reservations(client, self._viewer, self._operations, self._sites)
+        self._forwards = Forwards(client, connection)
         self._guests = Guests(client, self._viewer, self._operations)
         self._maker = Maker(client, self._viewer, self._operations, self._sites, self._reservations, self._guests)
         self._terminals = Terminals(client, self._viewer)
@@ -133,6 +142,31 @@ class IncusEngine(Engine):
     async def reserve(self, network: str, mac: str, addresses: tuple[str, ...]) -> None:
         """See ``Reservations``."""
         await self._reservations.reserve(network, mac, addresses)
+
+    @property
+    def on_this_machine(self) -> bool:
+        """A socket is of this machine, and so are the bridges behind it."""
+        return bool(self._client.socket)
+
+    @property
+    def forwards_place(self) -> str | None:
+        """The server: its networks are those of all its projects."""
+        return self._client.name
+
+    @property
+    def forwards_reserved(self) -> frozenset[int]:
+        """The API's port and SSH's: a forward would take them from the host."""
+        return frozenset({SSH_PORT, PORT, self._client.port})
+
+    async def native_forwards(self) -> list[NativeForward]:
+        """See ``Forwards``."""
+        return await self._forwards.all()
+
+    async def change_forwards(
+        self, remove: Sequence[NativeForward], add: Sequence[NativeForward]
+    ) -> dict[NativeForward, Text]:
+        """See ``Forwards``."""
+        return await self._forwards.change(remove, add)
 
     async def create(self, spec: VmSpec, report: Reporter) -> None:
         """See ``Maker``."""
@@ -185,6 +219,11 @@ class IncusEngine(Engine):
         await report.step(_("Removing the VM"), percent=20)
         await remove(self._client, self._operations, one.name)
         return DeleteOutcome(removed=(f"{one.root[1].get('pool', '')}/{one.name}",))
+
+    async def snapshot(self, ref: str, action: SnapshotAction, name: str, report: Reporter) -> None:
+        """See ``snapshots.act``."""
+        one = await self._viewer.one(ref)
+        await snapshots.act(self._client, self._operations, one, action, name, report)
 
     async def power(self, ref: str, action: PowerAction, report: Reporter) -> None:
         """Do it and wait until it is so."""

@@ -7,10 +7,6 @@ from panel.engines.types import HostField
 from panel.i18n import gettext_noop as _
 
 REASONS = {
-    "snapshots": _("The panel does not show the snapshots of Incus and LXD yet. Use incus snapshot there."),
-    "native_forwards": _(
-        "The panel does not make the forwards of Incus' networks yet. Use incus network forward there."
-    ),
     "console": _(
         "Containers have no screen, and the panel does not open the screens of Incus' VMs yet. Use the terminal."
     ),
@@ -61,6 +57,15 @@ FIELDS = (
         _("Bridge"),
         help=_("A network or a bridge of the host, for instances that are seen in its network. Empty: there is none."),
         placeholder="br0",
+    ),
+    HostField(
+        "forward_addr",
+        _("Address of port forwards"),
+        help=_(
+            "The host's own address that ports are forwarded from: one IPv4, one IPv6, or one of each. Empty: the one by which "
+            "the panel reaches the host, or by which its own machine goes out."
+        ),
+        placeholder="192.168.1.10",
     ),
     HostField("shutdown_timeout", _("Shutdown deadline"), help=_("Seconds that a guest has to stop."), default="90"),
 )

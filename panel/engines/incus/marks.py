@@ -115,6 +115,12 @@ class Found:
         return str(given).lower()
 
 
+def writable(raw: Json) -> Json:
+    """What of an instance can be written back."""
+    names = ("architecture", "config", "devices", "ephemeral", "profiles", "stateful", "description")
+    return {name: raw[name] for name in names if name in raw}
+
+
 def instance_name(name: str) -> str:
     """What the server calls a VM of the panel's: a host name made of any identifier, another for each."""
     if _INSTANCE_NAME.fullmatch(name):

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from panel.engines.incus.client import Changed, Client, instance_path
-from panel.engines.incus.marks import Found
+from panel.engines.incus.marks import Found, writable
 from panel.engines.incus.operations import Operations
 from panel.engines.incus.site import Site, Sites, fixed
 from panel.engines.incus.view import Viewer
@@ -61,7 +61,7 @@ class Reservations:
                 if not addresses:
                     return
                 raise NotFound(_("The host has no network {name}."), name=network)
-            check(addresses, [own.network for own in await self._own(found)], network)
+            check(addresses, [own.network for own in await interfaces_of(self._client, found)], network)
             library = await self._viewer.library()
             holders = _held(library, network) | await self.kept()
             for owner, held in holders.items():
@@ -119,22 +119,9 @@ class Reservations:
                 continue
             return
 
-    async def _own(self, raw: dict[str, Any]) -> list[Interface]:
-        """The host's own addresses on a managed network. A restricted certificate is not shown the network's settings: then they
-        are those that its bridge has."""
-        found = _gateways(raw.get("config") or {})
-        if not found and raw.get("managed"):
-            state = await self._client.get(f"/1.0/networks/{quote(str(raw['name']), safe='')}/state")
-            found = [
-                f"{one['address']}/{one['netmask']}"
-                for one in state.get("addresses") or ()
-                if one.get("scope") == "global"
-            ]
-        return [ip_interface(text) for text in found]
-
     async def _network(self, site: Site, name: str, kept: Pairs, library: list[Found]) -> NetworkInfo:
         raw = site.networks[name]
-        interfaces = await self._own(raw)
+        interfaces = await interfaces_of(self._client, raw)
         gateways = {own.version: own for own in interfaces}
         leases: list[tuple[str, str]] = []
         if raw.get("managed"):
@@ -164,6 +151,18 @@ class Reservations:
         )
 
 
+async def interfaces_of(client: Client, raw: dict[str, Any]) -> list[Interface]:
+    """The host's own addresses on a managed network. A restricted certificate is not shown the network's settings: then they
+    are those that its bridge has."""
+    found = _gateways(raw.get("config") or {})
+    if not found and raw.get("managed"):
+        state = await client.get(f"/1.0/networks/{quote(str(raw['name']), safe='')}/state")
+        found = [
+            f"{one['address']}/{one['netmask']}" for one in state.get("addresses") or () if one.get("scope") == "global"
+        ]
+    return [ip_interface(text) for text in found]
+
+
 def check(addresses: tuple[str, ...], own: list[IPv4Network | IPv6Network], network: str) -> None:
     """``InvalidInput`` for addresses that are none of the network's, or two of a family."""
     families = []
@@ -176,12 +175,6 @@ def check(addresses: tuple[str, ...], own: list[IPv4Network | IPv6Network], netw
             )
     if len(set(families)) != len(families):
         raise InvalidInput(_("DHCP gives an interface one address of each family."), field="ip_addr")
-
-
-def writable(raw: dict[str, Any]) -> dict[str, Any]:
-    """What of an instance can be written back."""
-    names = ("architecture", "config", "devices", "ephemeral", "profiles", "stateful", "description")
-    return {name: raw[name] for name in names if name in raw}
 
 
 def _gateways(config: dict[str, Any]) -> list[str]:

@@ -8,12 +8,14 @@ from collections import Counter
 from panel.engines.incus.client import Client, instance_path
 from panel.engines.incus.marks import CONTAINER, MIB, Found, Json, cpus_of, gib_of, size_of
 from panel.engines.incus.site import Site, Sites
+from panel.engines.incus.snapshots import read_snapshots
 from panel.engines.types import BootDevice, DiskObservation, NicObservation, PowerState, VmObservation
 from panel.errors import Conflict, EngineFailure, EngineTimeout, NotFound
 from panel.i18n import gettext_noop as _
 
 GUESTS_AT_ONCE = 3
 GUESTS_PER_ROUND = 30
+MOST_SNAPSHOTS = 100
 ON = frozenset({PowerState.RUNNING, PowerState.SUSPENDED})
 
 
@@ -146,6 +148,7 @@ class Viewer:
             agent=self._agent(one),
             managed=one.managed,
             disks=(disk,) if root else (),
+            snapshots=read_snapshots(one)[-MOST_SNAPSHOTS:],
         )
 
 

@@ -15,6 +15,7 @@ from panel.engines.incus.images import runs_vms
 from panel.engines.incus.keys import own_pair, read_pair, token_fingerprint
 from panel.engines.incus.marks import Found, cpus_of, instance_name, size_of
 from panel.engines.incus.operations import progress
+from panel.engines.incus.snapshots import keeps_memory, read_snapshots, rolled_back
 from panel.engines.types import VmChange
 from panel.errors import Conflict, EngineFailure, InvalidInput, NotFound
 from tests.certs import made
@@ -133,3 +134,62 @@ def test_a_change_touches_nothing_else() -> None:
     assert changed(Found(raw), VmChange(disk_gib=1)) is None
     with pytest.raises(InvalidInput):
         changed(Found({**raw, "expanded_devices": {}}), VmChange(disk_gib=2))
+
+
+def snapshots(now: str, *taken: tuple[str, int, str]) -> list[tuple[str, str, bool]]:
+    """Of an instance whose mark is ``now``: each snapshot's name, parent, and whether the instance is on it."""
+    rows = [
+        {"name": name, "created_at": moment(at), "stateful": False, "config": {"user.openidcs.snapshot": mark}}
+        for name, at, mark in taken
+    ]
+    found = Found({"name": "a", "config": {"user.openidcs.snapshot": now}, "snapshots": rows})
+    return [(one.name, one.parent, one.current) for one in read_snapshots(found)]
+
+
+def moment(second: int) -> str:
+    return f"2026-01-01T00:00:{second:02}.123456789Z"
+
+
+def test_snapshots_tell_their_parents() -> None:
+    assert snapshots("", ("b", 2, ""), ("a", 1, "")) == [("a", "", False), ("b", "a", True)]
+    back = f"a {moment(3)}"
+    taken = (("a", 1, ""), ("b", 2, ""))
+    assert snapshots(back, *taken) == [("a", "", True), ("b", "a", False)], "rolled back"
+    after = (*taken, ("c", 4, back), ("d", 5, back))
+    assert snapshots(back, *after)[2:] == [("c", "a", False), ("d", "c", True)], "and gone on from there"
+    assert snapshots(f"gone {moment(3)}", *taken) == [("a", "", False), ("b", "a", False)]
+    assert snapshots("a", *taken)[1] == ("b", "a", True), "a mark without a time is an old one"
+
+
+def test_a_snapshot_of_long_ago_has_no_time() -> None:
+    rows = [{"name": "x", "created_at": "0001-01-01T00:00:00Z", "stateful": True}]
+    (one,) = read_snapshots(Found({"name": "a", "snapshots": rows}))
+    assert (one.taken_at, one.memory) == (None, True)
+    assert read_snapshots(Found({"name": "a", "snapshots": None})) == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "config", "kept"),
+    [
+        ("virtual-machine", "Running", {"migration.stateful": "true"}, True),
+        ("virtual-machine", "Stopped", {"migration.stateful": "true"}, False),
+        ("virtual-machine", "Running", {}, False),
+        ("container", "Running", {"migration.stateful": "true"}, False),
+    ],
+)
+def test_memory_is_kept_where_the_server_can(kind: str, status: str, config: dict[str, str], kept: bool) -> None:
+    assert keeps_memory(Found({"name": "a", "type": kind, "status": status, "config": config})) is kept
+
+
+def test_a_rollback_leaves_addresses_as_they_are() -> None:
+    def one(mac: str, **device: str) -> Found:
+        nic = {"type": "nic", "hwaddr": mac, "network": "n", **device}
+        return Found({"name": "a", "config": {"user.x": "1"}, "devices": {"eth0": nic}})
+
+    now = one("52:54:00:00:00:01", **{"ipv4.address": "10.0.0.9"})
+    then = one("52:54:00:00:00:01", **{"ipv4.address": "10.0.0.2", "ipv6.address": "fd00::2"})
+    body = rolled_back(now, then, "first x")
+    assert body["devices"] == now.devices
+    assert body["config"] == {"user.x": "1", "user.openidcs.snapshot": "first x"}
+    other = one("52:54:00:00:00:02", **{"ipv4.address": "10.0.0.3"})
+    assert rolled_back(now, other, "first")["devices"] == other.devices, "another card is as it was then"
