@@ -188,7 +188,7 @@ def test_tags_and_a_saved_filter(
 
 
 def test_the_last_hour_and_a_creation_arrive(fake_panel: PanelProcess, login: Login) -> None:
-    """Without a reload: the line of a VM that runs, and the row of a VM that another makes."""
+    """Without a reload: the line of a VM that runs, and that another makes a VM; one click shows its row, on top."""
     page = login(fake_panel)
     page.goto("/vms")
     expect(page.locator("#live-state")).to_have_attribute("data-state", "live")
@@ -196,12 +196,17 @@ def test_the_last_hour_and_a_creation_arrive(fake_panel: PanelProcess, login: Lo
     expect(page.locator("#vm-rows .spark").first).to_be_visible(timeout=15_000)
     body = {"vm_uuid": "made-now", "os_name": "Debian 12", "cpu_num": 1, "ram_num": 512, "hdd_num": 10}
     fake_panel.ok("POST", "/api/client/create/host1", body)
+    expect(page.locator("#new-vms")).to_have_text("1 new VM – show", timeout=15_000)
+    expect(row(page, "made-now")).to_have_count(0)
+    assert page.evaluate("window.notReloaded") is True
+    page.locator("#new-vms a").click()
     expect(page.locator("#vm-rows > tr").first).to_contain_text("made-now", timeout=15_000)
     expect(row(page, "made-now").locator(".state-stopped")).to_be_visible(timeout=15_000)
-    expect(row(page, "made-now")).to_have_count(1)
-    assert page.evaluate("window.notReloaded") is True
+    page.evaluate("window.notReloaded = true")
+    expect(page.locator("#live-state")).to_have_attribute("data-state", "live")
     fake_panel.ok("DELETE", "/api/client/delete/host1/made-now?wait=20")
-    expect(row(page, "made-now")).to_have_count(0, timeout=15_000)
+    expect(row(page, "made-now")).to_have_class("is-gone", timeout=15_000)
+    assert page.evaluate("window.notReloaded") is True
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
