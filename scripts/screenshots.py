@@ -27,6 +27,7 @@ PAGES = {
     "vms": "/vms",
     "vms-none": "/vms?q=nothing-is-called-this",
     "vms-bulk": "/vms/bulk?action=stop&vm=1&vm=2&vm=4",
+    "vms-tags": "/vms/bulk/tags?way=add&vm=1&vm=2&vm=4",
     "vm": "/hosts/berlin/vms/web-1",
     "vm-network": "/hosts/berlin/vms/web-1?tab=network",
     "network": "/network",

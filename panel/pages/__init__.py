@@ -3,6 +3,7 @@
 from panel.pages import (
     auth,
     bulk,
+    bulktags,
     create,
     danger,
     dashboard,
@@ -36,6 +37,7 @@ __all__ = [
     "auth",
     "blueprint",
     "bulk",
+    "bulktags",
     "create",
     "danger",
     "dashboard",

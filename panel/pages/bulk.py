@@ -49,12 +49,12 @@ class Choice:
 @get("/vms/bulk", "vms_bulk")
 async def bulk_page(_actor: Actor) -> Response:
     """What would happen to each of the selected VMs, to be confirmed."""
-    back = _back(request.args.get("back"))
-    ids = _ids(request.args.getlist("vm"))
+    back = list_of(request.args.get("back"))
+    ids = ids_of(request.args.getlist("vm"))
     if not ids:
         return flashed(to(back), "error", gettext(_("Select VMs in the list first.")))
     action = power_action(request.args.get("action", ""))
-    choices = await _choices(ids, action)
+    choices = await choices_of(ids, action)
     return await page(
         "pages/vms/bulk.html",
         action=action,
@@ -67,26 +67,26 @@ async def bulk_page(_actor: Actor) -> Response:
     )
 
 
-def _asked_from() -> str:
+def asked_from() -> str:
     """The page that asked for confirmation."""
     return came_from(web.url("pages.vms"))
 
 
-@post("/vms/bulk", "vms_bulk_run", _asked_from)
+@post("/vms/bulk", "vms_bulk_run", asked_from)
 async def bulk_run(actor: Actor) -> Response:
     """Begin the action for each VM of ``vm``. Those of ``left`` were shown as impossible: they are not touched."""
     form = await form_data()
-    left = _ids(form.getlist("left"))
-    ids = _ids([*form.getlist("vm"), *map(str, left)])
+    left = ids_of(form.getlist("left"))
+    ids = ids_of([*form.getlist("vm"), *map(str, left)])
     if not ids:
         raise InvalidInput(_("Select VMs in the list first."))
     action = power_action(form.get("action", ""))
     outcomes = await asyncio.gather(
-        *(_act(actor, choice, action, choice.id in left) for choice in await _choices(ids, action))
+        *(_act(actor, choice, action, choice.id in left) for choice in await choices_of(ids, action))
     )
     begun = [outcome for outcome in outcomes if isinstance(outcome, str)]
     tasks = {task.id: task for task in await Task.filter(id__in=begun)}  # read again: the first may have ended
-    back = _back(form.get("back"))
+    back = list_of(form.get("back"))
     return await page(
         "pages/vms/bulk_done.html",
         here=back,
@@ -110,9 +110,9 @@ async def _act(actor: Actor, choice: Choice, action: PowerAction, left: bool) ->
         return Choice(choice.id, choice.name, choice.row, localised(error.text).translate())
 
 
-async def _choices(ids: Sequence[int], action: PowerAction) -> list[Choice]:
+async def choices_of(ids: Sequence[int], action: PowerAction | None = None) -> list[Choice]:
     """The VMs of these ids, in their order, as the database knows them. A VM that is gone is called as its last task
-    called it."""
+    called it. ``action``: a power action that is wanted of them."""
     rows = {row.vm.id: row for row in await vm_rows_by_id(ids)}
     gone = [one for one in ids if one not in rows]
     last = await Task.filter(vm_id__in=gone).order_by("created_at").values_list("vm_id", "vm_name") if gone else []
@@ -120,14 +120,14 @@ async def _choices(ids: Sequence[int], action: PowerAction) -> list[Choice]:
     return [_choice(one, rows.get(one), names.get(one), action) for one in ids]
 
 
-def _choice(vm_id: int, row: VmRow | None, last_name: str | None, action: PowerAction) -> Choice:
+def _choice(vm_id: int, row: VmRow | None, last_name: str | None, action: PowerAction | None) -> Choice:
     if row is None:
         return Choice(vm_id, last_name or say(_("VM number {id}"), id=vm_id), None, gettext(GONE))
-    reason = next(button.reason for button in row.buttons if button.action == action)
+    reason = next(button.reason for button in row.buttons if button.action == action) if action else None
     return Choice(vm_id, row.vm.title or row.vm.name, row, reason)
 
 
-def _ids(given: Sequence[str]) -> list[int]:
+def ids_of(given: Sequence[str]) -> list[int]:
     """The ids of a form, each once. What cannot be one is left out; ``InvalidInput`` beyond ``MOST_VMS``."""
     numbers = [int(text) for text in given if text.isascii() and text.isdigit() and len(text) <= 10]
     ids = list(dict.fromkeys(number for number in numbers if 0 < number <= LARGEST_ID))
@@ -138,6 +138,6 @@ def _ids(given: Sequence[str]) -> list[int]:
     return ids
 
 
-def _back(wanted: str | None) -> str:
+def list_of(wanted: str | None) -> str:
     """The list as it was looked at."""
     return local_path(wanted, web.url("pages.vms"))

@@ -6,10 +6,13 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
+from markupsafe import escape
 from tortoise.expressions import Q
 
 from panel import i18n, web
 from panel.engines.types import PowerState
+from panel.i18n import gettext
+from panel.i18n import gettext_noop as _
 from panel.models import Host, Task, TaskLine, Vm
 from panel.pages.attention import attention
 from panel.pages.drawer import drawer
@@ -19,14 +22,14 @@ from panel.pages.network import address_reason, forward_rows
 from panel.pages.numbers import latest, overview
 from panel.pages.proxies import domain_rows
 from panel.pages.published import published_of
-from panel.pages.rows import VmRow, host_rows, host_tasks, task_rows, vm_rows_by_id, vm_tasks
+from panel.pages.rows import VmRow, host_rows, task_rows, vm_rows_by_id
 from panel.pages.snapshots import snapshot_list
 from panel.pages.topics import MOST_ROWS, Topics
 from panel.services.tasks import LIVING
 
 Key = tuple[str, int | str]
 SLOW = frozenset({"seen", "attention"})
-MOST_NEW = 50  # VMs that are put on top of a list after a break
+GONE = _("Gone")
 SLACK = timedelta(seconds=2)  # between the reading of a page and the time in its address
 
 VMS = "partials/vms/row.html"
@@ -44,6 +47,7 @@ IMAGES = "partials/hosts/images.html"
 TASKS = "partials/tasks/row.html"
 TASK = "partials/tasks/task.html"
 DRAWER = "partials/tasks/drawer.html"
+LISTS = "partials/lists.html"
 DASHBOARD = "partials/dashboard.html"
 ATTENTION = "partials/attention.html"
 
@@ -54,8 +58,6 @@ class Fragments:
     def __init__(self, topics: Topics, csrf: str) -> None:
         self._topics = topics
         self._csrf = csrf
-        self._shown_tasks: set[str] = set()
-        self._vms = set(topics.vms)  # whose rows are shown, with those that were put on top since
 
     async def missed(self) -> list[Key]:
         """What may have changed between the rendering of the page and now; after a break, since what was told last."""
@@ -63,6 +65,10 @@ class Fragments:
         since = topics.since - SLACK if topics.since else None
         keys: list[Key] = [(name, value) for name, value in (("vm", topics.vm), ("host", topics.host),
                                                              ("task", topics.task)) if value is not None]  # fmt: skip
+        if topics.new_vms:
+            keys.append(("new-vms", 0))
+        if topics.new_tasks:
+            keys.append(("new-tasks", 0))
         if since is None:
             return keys
         changed = await Vm.filter(Q(state_since__gte=since) | Q(creating=True), id__in=list(topics.vms)).values_list(
@@ -78,9 +84,6 @@ class Fragments:
             keys += [("host-row", host_id) for host_id in topics.shown_hosts]
         if topics.overview:
             keys += [("overview", 0), ("attention", 0)]
-        if topics.new_vms:
-            made = Task.filter(kind="vm.create", vm_id__isnull=False, created_at__gte=since).order_by("created_at")
-            keys += [("vm-new", row["vm_id"]) for row in await made.limit(MOST_NEW).values("vm_id")]
         if topics.tasks:
             recent = Task.filter(Q(ended_at__gte=since) | Q(status__in=LIVING)).order_by("-created_at").limit(MOST_ROWS)
             keys += [("task-row", str(task_id)) for task_id in await recent.values_list("id", flat=True)]
@@ -91,7 +94,7 @@ class Fragments:
         return set(await Vm.filter(id__in=shown).values_list("host_id", flat=True)) if shown else set()  # type: ignore[arg-type]
 
     def _shown_vms(self) -> list[int]:
-        return [*self._vms, *([self._topics.vm] if self._topics.vm else [])]
+        return [*self._topics.vms, *([self._topics.vm] if self._topics.vm else [])]
 
     async def render(self, keys: Sequence[Key]) -> list[str]:
         """The fragments of these keys, with a fixed number of queries per kind."""
@@ -106,24 +109,16 @@ class Fragments:
     def _partial(self, template: str, macro: str, *args: Any) -> str:
         return web.partial(template, macro, *args, csrf_token=self._csrf, lang=i18n.language())
 
-    def vm_key(self, vm_id: int, *, creating: bool = False) -> Key | None:
-        """What of the rows of VMs a change of this one is about. ``creating``: it is being made."""
-        if vm_id in self._vms:
+    def vm_key(self, vm_id: int) -> Key | None:
+        """What of a list of VMs a change of this one is about."""
+        if vm_id in self._topics.vms:
             return ("vm-row", vm_id)
-        return ("vm-new", vm_id) if creating and self._topics.new_vms else None
+        return ("new-vms", 0) if self._topics.new_vms else None
 
     async def _vm_row(self, ids: list[int]) -> list[str]:
         rows = await self._rows(ids)
         gone = set(ids) - {row.vm.id for row in rows}
         return [self._row(row, True) for row in rows] + [_gone(f"vm-{vm_id}") for vm_id in gone]
-
-    async def _vm_new(self, ids: list[int]) -> list[str]:
-        """On top of the list, once: the page may have it already, when it was made in the same second."""
-        made: list[str] = []
-        for row in await self._rows([vm_id for vm_id in ids if vm_id not in self._vms]):
-            self._vms.add(row.vm.id)
-            made += [_gone(f"vm-{row.vm.id}"), f'<tbody hx-swap-oob="afterbegin:#vm-rows">{self._row(row)}</tbody>']
-        return made
 
     async def _rows(self, ids: list[int]) -> list[VmRow]:
         return await vm_rows_by_id(ids, history="history" in self._topics.columns)
@@ -135,11 +130,7 @@ class Fragments:
         made: list[str] = []
         rows = await vm_rows_by_id(ids)
         for row in rows:
-            tasks = await vm_tasks(row.vm.id)
-            made += [
-                self._partial(VM, "vm_head", row, True),
-                self._partial(TASKS, "task_table", "vm-tasks", tasks, True),
-            ]
+            made.append(self._partial(VM, "vm_head", row, True))
             if self._topics.network:
                 made += await self._vm_network(row.vm)
             elif self._topics.hardware:
@@ -186,26 +177,28 @@ class Fragments:
             made += [
                 self._partial(HOST, "host_state", row, True),
                 self._partial(HOST, "host_capacity", row, True),
-                self._partial(TASKS, "task_table", "host-tasks", await host_tasks(row.host.id), True),
             ]
             if self._topics.images:  # its forms stay as they are: somebody may be typing
                 made.append(self._partial(IMAGES, "host_images", await image_list(row.host), True))
         return made
 
     async def _task_row(self, ids: list[str]) -> list[str]:
-        made: list[str] = []
-        for row in await task_rows(await Task.filter(id__in=ids).order_by("created_at")):
-            task = row.task
-            new = self._topics.new_tasks and self._topics.since and task.created_at >= self._topics.since - SLACK
-            if new and task.id not in self._shown_tasks:
-                self._shown_tasks.add(task.id)
-                made.append(_gone(f"task-{task.id}"))  # the page may have it: it was made in the same second
-                made.append(
-                    f'<tbody hx-swap-oob="afterbegin:#task-rows">{self._partial(TASKS, "task_row", row)}</tbody>'
-                )
-            else:
-                made.append(self._partial(TASKS, "task_row", row, True))
-        return made
+        shown = Task.filter(id__in=ids)
+        if self._topics.new_tasks:
+            shown = shown.filter(created_at__lte=self._topics.new_tasks)
+        return [
+            self._partial(TASKS, "task_row", row, True) for row in await task_rows(await shown.order_by("created_at"))
+        ]
+
+    async def _new_tasks(self, _keys: Iterable[int]) -> list[str]:
+        topics = self._topics
+        about = {name: value for name, value in (("vm_id", topics.vm), ("host_id", topics.host)) if value is not None}
+        count = await Task.filter(created_at__gt=topics.new_tasks, **about).count()
+        return [self._partial(LISTS, "new_tasks", count, True)]
+
+    async def _new_vms(self, _keys: Iterable[int]) -> list[str]:
+        count = await Vm.filter(created_at__gt=self._topics.new_vms).count()
+        return [self._partial(LISTS, "new_vms", count, True)]
 
     async def _task(self, ids: list[str]) -> list[str]:
         made: list[str] = []
@@ -234,4 +227,5 @@ class Fragments:
 
 
 def _gone(element: str) -> str:
-    return f'<div id="{element}" hx-swap-oob="delete"></div>'
+    """The row stays in its place, as tall as it was: what is below it does not move."""
+    return f'<div id="{element}" hx-swap-oob="gone">{escape(gettext(GONE))}</div>'

@@ -15,7 +15,7 @@ from panel.models import Host, Vm
 from panel.pages.forms import Form
 from panel.pages.hostforms import EngineForm, NetworkForm
 from panel.pages.lists import SIZES, listing
-from panel.pages.rows import host_rows, host_tasks, vm_rows
+from panel.pages.rows import host_rows, host_tasks, newest, vm_rows
 from panel.pages.shared import done, form_data, get, page, post
 from panel.pages.topics import live_url
 from panel.pages.usage import usage_of_host
@@ -84,6 +84,7 @@ async def host_page_with(host: Host, tab: str, *, status: int = 200, **changed: 
     values |= changed
     scan = capabilities(host.engine).why_not("scan")
     disabled = None if host.enabled else say(_("Host {name} is disabled. Enable it first."), name=host.name)
+    tasks = await host_tasks(host.id) if tab == "tasks" else []
     return await page(
         "pages/hosts/host.html",
         status=status,
@@ -92,12 +93,15 @@ async def host_page_with(host: Host, tab: str, *, status: int = 200, **changed: 
         tab=tab,
         tabs=[(key, gettext(label), web.url("pages.host", host=host.name, **_tab(key))) for key, label in TABS.items()],
         vms=rows,
-        tasks=await host_tasks(host.id) if tab == "tasks" else [],
+        tasks=tasks,
         usage=await usage_of_host(host) if tab == "overview" else None,
         scan_reason=say(scan) if scan else disabled,
         create_reason=disabled,
         live_url=live_url(
-            host=host.id, vms=[row.vm.id for row in rows], flags=(images.TAB,) if tab == images.TAB else ()
+            host=host.id,
+            vms=[row.vm.id for row in rows],
+            flags={tab} & {images.TAB, "tasks"},
+            new_tasks=newest(tasks) if tab == "tasks" else None,
         ),
         **values,
     )

@@ -173,8 +173,8 @@ class Stream:
                 return await self._task_keys(event, task_id)
         return []
 
-    def _vm_keys(self, vm_id: int, *, creating: bool = False) -> list[Key]:
-        shown = self._fragments.vm_key(vm_id, creating=creating)
+    def _vm_keys(self, vm_id: int) -> list[Key]:
+        shown = self._fragments.vm_key(vm_id)
         keys: list[Key] = [shown] if shown else []
         if vm_id == self._topics.vm:
             keys.append(("vm", vm_id))
@@ -190,9 +190,11 @@ class Stream:
         keys += [("count", 0), *self._dashboard_keys()]
         if self._topics.tasks:
             keys.append(("task-row", task_id))
+        if self._topics.new_tasks:
+            keys.append(("new-tasks", 0))
         row = await Task.get_or_none(id=task_id)
         if row is not None and row.vm_id is not None:
-            keys += self._vm_keys(row.vm_id, creating=row.kind == "vm.create" and not row.status.ended)
+            keys += self._vm_keys(row.vm_id)
         if row is not None and row.host_id is not None and row.host_id == self._topics.host:
             keys.append(("host", row.host_id))
         return keys

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -16,6 +17,7 @@ from panel.i18n import gettext_noop as _
 from panel.models import Host, Task, TaskStatus, Vm
 from panel.pages.spark import Spark, spark_of
 from panel.pages.words import ACTIONS, CONFIRM, localised, say, task_word
+from panel.services.clock import now
 from panel.services.consoles import kinds
 from panel.services.engines import capabilities
 from panel.services.labels import tags_of
@@ -251,6 +253,11 @@ async def task_rows(tasks: Sequence[Task]) -> list[TaskRow]:
             )
         )
     return rows
+
+
+def newest(rows: Sequence[TaskRow]) -> datetime:
+    """When the first of these tasks was asked for, which is the newest; now, when there is none."""
+    return rows[0].task.created_at if rows else now()
 
 
 async def vm_tasks(vm_id: int) -> list[TaskRow]:

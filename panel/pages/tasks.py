@@ -10,7 +10,7 @@ from panel.i18n import gettext
 from panel.i18n import gettext_noop as _
 from panel.models import Task, TaskLine, TaskStatus
 from panel.pages.lists import SIZES, listing
-from panel.pages.rows import task_rows
+from panel.pages.rows import newest, task_rows
 from panel.pages.shared import done, get, page, post
 from panel.pages.topics import live_url
 from panel.pages.words import STATES
@@ -42,14 +42,14 @@ async def tasks_page(_actor: Actor) -> Response:
             Q(host_name__icontains=text) | Q(vm_name__icontains=text) | Q(kind__icontains=text) | Q(id=text)
         )
     query = await view.cut(Task.filter(*conditions), SORTS)
-    flags = ["tasks", "new_tasks"] if view.plain else ["tasks"]
+    rows = await task_rows(await query)
     return await page(
         "pages/tasks/list.html",
-        rows=await task_rows(await query),
+        rows=rows,
         view=view,
         sizes=SIZES,
         states=[(str(status), gettext(STATES[status])) for status in TaskStatus],
-        live_url=live_url(flags=flags),
+        live_url=live_url(flags=("tasks",), new_tasks=newest(rows) if view.plain else None),
     )
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from panel import web
 from panel.pages.columns import PLAIN, pack, unpack
 from panel.services.clock import now
 
 MOST_ROWS = 200
+EPOCH = datetime.fromtimestamp(0, UTC)
+MICROSECOND = timedelta(microseconds=1)
 TASK_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -23,8 +25,10 @@ class Topics:
         vms: the VMs whose rows are visible.
         vm / host / task: the one whose page this is.
         shown_hosts: the hosts whose rows are visible.
-        hosts: rows of hosts; tasks: rows of tasks; new_tasks: tasks that begin are put on top of the list.
-        pick: the rows of VMs can be selected; columns: what they show; new_vms: VMs that are being made are put on top.
+        hosts: rows of hosts; tasks: rows of tasks.
+        new_tasks / new_vms: what came after this moment is counted, on a line above the list. Nothing is put into a list
+            that somebody looks at: its rows would move.
+        pick: the rows of VMs can be selected; columns: what they show.
         overview: the dashboard: its numbers, its own rows of hosts, what needs attention, what was done last.
         network: of the VM's page, the lists of its network are shown; hardware, console, snapshots: those tabs
             of it.
@@ -39,16 +43,16 @@ class Topics:
     task: str | None = None
     pick: bool = False
     columns: tuple[str, ...] = PLAIN
-    new_vms: bool = False
     hosts: bool = False
     tasks: bool = False
-    new_tasks: bool = False
     overview: bool = False
     network: bool = False
     images: bool = False
     hardware: bool = False
     snapshots: bool = False
     console: bool = False
+    new_tasks: datetime | None = None
+    new_vms: datetime | None = None
     since: datetime | None = None
 
 
@@ -60,16 +64,23 @@ def live_url(
     host: int | None = None,
     task: str | None = None,
     columns: Iterable[str] | None = None,
+    new_tasks: datetime | None = None,
+    new_vms: datetime | None = None,
     flags: Iterable[str] = (),
 ) -> str:
-    """The address of a page's event stream. ``flags``: ``hosts``, ``tasks``, ``new_tasks``, ``overview``,
-    ``network``, ``hardware``, ``console``, ``snapshots``, ``images``, ``pick``, ``new_vms``."""
+    """The address of a page's event stream. ``flags``: ``hosts``, ``tasks``, ``overview``, ``network``,
+    ``hardware``, ``console``, ``snapshots``, ``images``, ``pick``."""
     words = list(flags)
     for name, ids in (("vms", vms), ("hosts", hosts)):
         if rows := list(ids)[:MOST_ROWS]:
             words.append(f"{name}:" + ".".join(map(str, rows)))
     if columns is not None:
         words.append("columns:" + pack(columns))
+    words += [
+        f"{name}:{(moment - EPOCH) // MICROSECOND}"
+        for name, moment in (("new_tasks", new_tasks), ("new_vms", new_vms))
+        if moment is not None
+    ]
     words += [f"{name}:{value}" for name, value in (("vm", vm), ("host", host), ("task", task)) if value is not None]
     return web.url("pages.events", topics=",".join(words), since=int(now().timestamp()))
 
@@ -79,6 +90,7 @@ def parse_topics(text: str, since: str = "") -> Topics:
     flags: set[str] = set()
     rows: dict[str, frozenset[int]] = {}
     numbers: dict[str, int] = {}
+    moments: dict[str, datetime] = {}
     task = None
     columns: tuple[str, ...] = PLAIN
     for word in text[:8000].split(","):
@@ -91,6 +103,8 @@ def parse_topics(text: str, since: str = "") -> Topics:
             columns = unpack(value) or ()
         elif name == "task" and TASK_ID.fullmatch(value):
             task = value
+        elif name in {"new_tasks", "new_vms"}:
+            moments[name] = EPOCH + _number(value, 16) * MICROSECOND
         elif number := _number(value):
             numbers[name] = number
     moment = _number(since)
@@ -102,19 +116,19 @@ def parse_topics(text: str, since: str = "") -> Topics:
         task=task,
         pick="pick" in flags,
         columns=columns,
-        new_vms="new_vms" in flags,
         hosts="hosts" in flags,
         tasks="tasks" in flags,
-        new_tasks="new_tasks" in flags,
         overview="overview" in flags,
         network="network" in flags,
         images="images" in flags,
         hardware="hardware" in flags,
         snapshots="snapshots" in flags,
         console="console" in flags,
+        new_tasks=moments.get("new_tasks"),
+        new_vms=moments.get("new_vms"),
         since=datetime.fromtimestamp(moment, UTC) if moment else None,
     )
 
 
-def _number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else 0
+def _number(text: str, digits: int = 10) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= digits else 0

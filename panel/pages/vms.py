@@ -21,12 +21,13 @@ from panel.pages.labels import labels_context
 from panel.pages.lists import SIZES, listing
 from panel.pages.listview import FILTERS, chips
 from panel.pages.published import published_of
-from panel.pages.rows import VmRow, vm_rows, vm_tasks
+from panel.pages.rows import VmRow, newest, vm_rows, vm_tasks
 from panel.pages.shared import came_from, done, form_data, get, page, post
 from panel.pages.topics import live_url
 from panel.pages.usage import usage_of_vm
 from panel.pages.words import ACTIONS, SAID, STATES, say
 from panel.security import Actor
+from panel.services.clock import now
 from panel.services.engines import capabilities
 from panel.services.labels import known_tags
 
@@ -51,7 +52,7 @@ TABS = {
     "tasks": _("Tasks"),
     "danger": _("Danger"),
 }
-LIVE_TABS = frozenset({"console", "hardware", "network", "snapshots"})  # whose lists have a topic of their own
+LIVE_TABS = frozenset({"console", "hardware", "network", "snapshots", "tasks"})  # whose lists have a topic of their own
 
 
 def vm_path(host: str, vm: str) -> str:
@@ -76,6 +77,7 @@ async def vms_page(actor: Actor) -> Response:
         shown = look.columns
     if view.filters["state"] not in {*PowerState, "creating"}:
         view.filters["state"] = ""
+    newest_vm = await Vm.all().order_by("-created_at").first()
     query = await view.cut(Vm.filter(*await _conditions(view.filters)), SORTS)
     rows = await vm_rows(await query.prefetch_related("host", "nics"), history="history" in shown)
     hosts = await Host.all().order_by("name").values_list("name", flat=True)
@@ -95,7 +97,8 @@ async def vms_page(actor: Actor) -> Response:
         live_url=live_url(
             vms=[row.vm.id for row in rows],
             columns=shown,
-            flags=("pick", "new_vms") if rows and view.plain else ("pick",),
+            new_vms=newest_vm.created_at if newest_vm else now(),
+            flags=("pick",),
         ),
     )
 
@@ -134,6 +137,7 @@ async def vm_page_with(vm: Vm, tab: str, *, status: int = 200, **forms: Form) ->
         (key, gettext(label), web.url("pages.vm", host=vm.host.name, vm=vm.name, **_tab(key)))
         for key, label in TABS.items()
     ]
+    parts = {"usage": None} | await _of_tab(row, tab) | forms
     return await page(
         "pages/vms/vm.html",
         status=status,
@@ -142,8 +146,10 @@ async def vm_page_with(vm: Vm, tab: str, *, status: int = 200, **forms: Form) ->
         tab=tab,
         tabs=tabs,
         reasons=_reasons(row),
-        live_url=live_url(vm=vm.id, flags={tab} & LIVE_TABS),
-        **({"usage": None} | await _of_tab(row, tab) | forms),
+        live_url=live_url(
+            vm=vm.id, flags={tab} & LIVE_TABS, new_tasks=newest(parts["tasks"]) if tab == "tasks" else None
+        ),
+        **parts,
     )
 
 

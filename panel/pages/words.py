@@ -88,6 +88,7 @@ FIELDS: dict[str, str] = {
     "protocol": _("Protocol"),
     "title": _("Title"),
     "name": _("Name"),
+    "tag": _("Tag"),
     "tags": _("Tags"),
     "notes": _("Notes"),
     "cpu_count": _("CPUs"),

@@ -50,6 +50,33 @@ class LabelService:
         self._events.publish(VmChanged(vm.id, vm.host_id))
         return True
 
+    def read(self, tag: str) -> str:
+        """A tag as it is kept. ``InvalidInput`` when it is none."""
+        return check_tags([tag], "tag")[0]
+
+    @whole
+    async def tag(self, actor: Actor, vm: Vm, tag: str, *, on: bool) -> bool:
+        """Put a tag on a VM, or take it off; its others stay. False when that was so already.
+
+        Raises:
+            InvalidInput: ``tag`` is none, or the VM has too many then.
+            NotFound: the VM is gone by now.
+        """
+        actor.require(Permission.MANAGE)
+        wanted = self.read(tag)
+        async with in_transaction("default"):
+            if await Vm.filter(id=vm.id).select_for_update().first() is None:
+                raise NotFound(_("There is no VM {name} on host {host}."), name=vm.name, host=vm.host.name)
+            before = (await tags_of([vm.id])).get(vm.id, ())
+            after = [one for one in before if one != wanted] + [wanted] * on
+            if set(after) == set(before):
+                return False
+            await set_tags(vm.id, check_tags(after, "tag"))
+        message = Text(_("Added the tag {tag}.") if on else _("Removed the tag {tag}."), {"tag": wanted})
+        await self._audit.write(actor, "vm.labels", "vm", f"{vm.host.name}/{vm.name}", message)
+        self._events.publish(VmChanged(vm.id, vm.host_id))
+        return True
+
 
 async def set_tags(vm_id: int, tags: Sequence[str]) -> None:
     """Let a VM have these tags, which are normal, and no others. The caller holds the transaction."""

@@ -24,6 +24,7 @@ PAGES = (
     "/",
     "/vms",
     "/vms?q=nothing-is-called-this",
+    "/vms/bulk/tags?way=add&vm=1&vm=2",
     VM,
     *(f"{VM}?tab={tab}" for tab in ("console", "hardware", "network", "snapshots", "tasks", "danger")),
     "/vms/new",

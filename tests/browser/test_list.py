@@ -108,6 +108,29 @@ def test_without_javascript(fake_panel: PanelProcess, login: Login) -> None:
     fake_panel.until("/api/client/status/host1/vm-0012", lambda status: status["state"] == "running")
 
 
+@pytest.mark.parametrize("javascript", [True, False], ids=["script", "plain"])
+def test_a_tag_for_several(fake_panel: PanelProcess, login: Login, javascript: bool) -> None:
+    page = login(fake_panel, javascript=javascript)
+    page.goto("/vms?q=vm-002")
+    for name in ("vm-0020", "vm-0021"):
+        box(page, name).check()
+    page.get_by_role("button", name="Add a tag").click()
+    page.get_by_label("Tag").fill("Rack-7")
+    page.get_by_role("button", name="Add to 2 VMs").click()
+    expect(page.locator("main")).to_contain_text("“rack-7”: changed on 2 of 2 VMs.")
+    page.get_by_role("link", name="Back to the list").click()
+    page.wait_for_url("**/vms?q=vm-002")
+    for name in ("vm-0020", "vm-0021"):
+        expect(row(page, name).locator(".tag")).to_have_text("rack-7")
+        box(page, name).check()
+    page.get_by_role("button", name="Remove a tag").click()
+    page.get_by_label("Tag").select_option("rack-7")
+    page.get_by_role("button", name="Remove from 2 VMs").click()
+    expect(page.locator("main")).to_contain_text("“rack-7”: changed on 2 of 2 VMs.")
+    page.goto("/vms?q=vm-002")
+    expect(page.locator("#vm-rows .tag")).to_have_count(0)
+
+
 def test_a_phone_has_room(fake_panel: PanelProcess, login: Login) -> None:
     page = login(fake_panel, viewport=NARROW)
     page.goto("/vms")
@@ -115,6 +138,11 @@ def test_a_phone_has_room(fake_panel: PanelProcess, login: Login) -> None:
     page.locator(".bulk").get_by_label("Select all on this page").check()
     expect(page.locator(".bulk-count")).to_have_text("Selected: 25")
     assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
+    last, drawer = page.get_by_role("button", name="Remove a tag"), page.locator("#drawer").bounding_box()
+    box_of_last = last.bounding_box()
+    assert box_of_last is not None
+    assert drawer is not None
+    assert box_of_last["y"] + box_of_last["height"] <= drawer["y"], "the drawer lies over no button"
     page.locator(".bulk-actions").get_by_role("button", name="Reset").click()
     expect(page.locator("main")).to_contain_text("They restart at once")
     assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
@@ -188,7 +216,7 @@ def test_tags_and_a_saved_filter(
 
 
 def test_the_last_hour_and_a_creation_arrive(fake_panel: PanelProcess, login: Login) -> None:
-    """Without a reload: the line of a VM that runs, and the row of a VM that another makes."""
+    """Without a reload: the line of a VM that runs, and that another makes a VM; one click shows its row, on top."""
     page = login(fake_panel)
     page.goto("/vms")
     expect(page.locator("#live-state")).to_have_attribute("data-state", "live")
@@ -196,12 +224,17 @@ def test_the_last_hour_and_a_creation_arrive(fake_panel: PanelProcess, login: Lo
     expect(page.locator("#vm-rows .spark").first).to_be_visible(timeout=15_000)
     body = {"vm_uuid": "made-now", "os_name": "Debian 12", "cpu_num": 1, "ram_num": 512, "hdd_num": 10}
     fake_panel.ok("POST", "/api/client/create/host1", body)
+    expect(page.locator("#new-vms")).to_have_text("1 new VM – show", timeout=15_000)
+    expect(row(page, "made-now")).to_have_count(0)
+    assert page.evaluate("window.notReloaded") is True
+    page.locator("#new-vms a").click()
     expect(page.locator("#vm-rows > tr").first).to_contain_text("made-now", timeout=15_000)
     expect(row(page, "made-now").locator(".state-stopped")).to_be_visible(timeout=15_000)
-    expect(row(page, "made-now")).to_have_count(1)
-    assert page.evaluate("window.notReloaded") is True
+    page.evaluate("window.notReloaded = true")
+    expect(page.locator("#live-state")).to_have_attribute("data-state", "live")
     fake_panel.ok("DELETE", "/api/client/delete/host1/made-now?wait=20")
-    expect(row(page, "made-now")).to_have_count(0, timeout=15_000)
+    expect(row(page, "made-now")).to_have_class("is-gone", timeout=15_000)
+    assert page.evaluate("window.notReloaded") is True
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

@@ -71,7 +71,7 @@ def test_a_ticket_is_good_once_with_all(browser: Browser, pair: tuple[PanelProce
 
 def test_live_pages_hear_of_others(browser: Browser, pair: tuple[PanelProcess, PanelProcess]) -> None:
     one, two = pair
-    with browser.stream(one, "tasks,new_tasks") as lines:
+    with browser.stream(one, "tasks") as lines:
         next(lines)
         made = two.ok("POST", "/api/client/powers/host1/vm-1?wait=10", {"action": "reset"})
         assert any(made["task_id"] in line for line in lines)

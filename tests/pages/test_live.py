@@ -7,6 +7,7 @@ import re
 import time
 from contextlib import suppress
 from datetime import timedelta
+from html import unescape
 from typing import Any
 
 import pytest
@@ -156,7 +157,7 @@ async def test_goes_on_after_a_break(app: Quart, browser: Browser, alpha: FakeWo
     vm, still = await vm_named("vm-0004"), await vm_named("vm-0005")
     await Vm.filter(id=still.id).update(state_since=now() - timedelta(hours=1))
     gone, _info = await services.hosts.create(PANEL, "gone", HostRequest(EngineKind.FAKE, address="gone"))
-    topics = f"hosts,overview,tasks,new_tasks,hosts:{gone.id},vms:{vm.id}.{still.id}"
+    topics = f"hosts,overview,tasks,hosts:{gone.id},vms:{vm.id}.{still.id}"
     began = int(time.time())
     async with Events(app, browser, topics) as events:
         event = await events.until("event: fragment")
@@ -169,7 +170,7 @@ async def test_goes_on_after_a_break(app: Quart, browser: Browser, alpha: FakeWo
     for way in ({"last": last[1]}, {"since": began}):
         async with Events(app, browser, topics, **way) as events:
             await events.all_of(f'<tr id="vm-{vm.id}"', "Running", f'<tr id="task-{task.id}"', 'id="running-tasks"',
-                                'id="tiles"', f'<div id="host-{gone.id}" hx-swap-oob="delete">',
+                                'id="tiles"', f'<div id="host-{gone.id}" hx-swap-oob="gone">',
                                 f'id="vm-{still.id}-seen"')  # fmt: skip
             assert not [event for event in events.seen if f'<tr id="vm-{still.id}"' in event], "it did not change"
 
@@ -179,19 +180,26 @@ async def test_a_removed_host(app: Quart, browser: Browser, alpha: FakeWorld, se
     gone, _info = await services.hosts.create(PANEL, "gone", HostRequest(EngineKind.FAKE, address="gone"))
     async with Events(app, browser, "hosts") as events:
         await services.hosts.delete(PANEL, "gone")
-        await events.until(f'<div id="host-{gone.id}" hx-swap-oob="delete">')
+        await events.until(f'<div id="host-{gone.id}" hx-swap-oob="gone">')
 
 
 async def test_tasks_and_removed_vms(app: Quart, browser: Browser, alpha: FakeWorld, services: Services) -> None:
-    """A new task is put on top once, then replaced; a VM that is gone is taken away."""
+    """A new task is counted, and put into no list that is looked at; what is shown changes; a VM that is gone is told."""
     alpha.behaviour = Behaviour(manner=Manner.FAILING, fail_at={"create": 2}, delay=0.4, only=frozenset({"create"}))
-    async with Events(app, browser, "tasks,new_tasks") as events:
-        host = await services.hosts.get("alpha")
+    host = await services.hosts.get("alpha")
+    await browser.get("/tasks")
+    found = re.search(r"topics=(tasks(?:,|%2C)new_tasks(?::|%3A)\d+)&", unescape(browser.html))
+    assert found
+    topics = found[1].replace("%3A", ":").replace("%2C", ",")
+    elsewhere = re.sub(r"\d+$", lambda number: str(int(number[0]) + 60_000_000), topics)
+    async with Events(app, browser, topics) as events, Events(app, browser, elsewhere) as later:
+        await events.until('id="new-tasks"', "No new tasks")
         vm, task = await services.vms.create(PANEL, host, VmRequest("new-1", "", "Debian 12", 1, 512, 10))
         async with Events(app, browser, f"vms:{vm.id},vm:{vm.id}") as other:
-            await events.until("afterbegin:#task-rows", f'<tr id="task-{task.id}">')
-            await events.until("Failed", f'<tr id="task-{task.id}" hx-swap-oob="morph">')
-            await other.until(f'<div id="vm-{vm.id}" hx-swap-oob="delete">')
+            await events.until('id="new-tasks"', 'hx-swap-oob="morph"', "1 new task – show")
+            await later.until(f'<tr id="task-{task.id}" hx-swap-oob="morph">', "Failed")
+            assert not [event for event in events.seen if f'<tr id="task-{task.id}"' in event]
+            await other.until(f'<div id="vm-{vm.id}" hx-swap-oob="gone">')
         async with Events(app, browser, f"vm:{vm.id}") as late:
             await late.until("This VM is no longer there.", f"/tasks/{task.id}")
         async with Events(app, browser, f"task:{task.id}") as page:

@@ -6,7 +6,7 @@
   const bar = document.getElementById("bulk");
   if (!rows || !bar) return;
   const count = bar.querySelector("[role=status]");
-  const boxes = () => [...rows.querySelectorAll("input[name=vm]")];
+  const boxes = () => [...rows.querySelectorAll("tr:not([inert]) input[name=vm]")];
   const alls = [...document.querySelectorAll("[data-pick-all]")];
   for (const part of document.querySelectorAll("[data-js]")) part.hidden = false;
 
@@ -24,12 +24,12 @@
     if (alls.includes(target)) for (const box of boxes()) box.checked = target.checked;
     tell();
   });
-  new MutationObserver(tell).observe(rows, { childList: true }); // a VM that is gone is not selected any more
+  new MutationObserver(tell).observe(rows, { attributeFilter: ["inert"], subtree: true }); // a VM that is gone is not selected any more
   window.addEventListener("pageshow", tell); // "back" brings the ticks back
 
   const typing = "input:not([type=checkbox]), textarea, select, [contenteditable], dialog[open], .menu:popover-open";
   function move(row, step) {
-    const all = [...rows.children];
+    const all = [...rows.querySelectorAll(":scope > tr:not([inert])")];
     const next = row ? all[all.indexOf(row) + step] : all[0];
     next?.querySelector(".row-name").focus();
   }

@@ -32,12 +32,38 @@
   // What renews itself (data-own) is left alone by updates of what is around it.
   const keepsItself = (node, fresh) => Boolean(node.hasAttribute?.("data-own")) && node.id === fresh.id;
 
+  // A row whose thing is gone keeps its place and its height until the page is made anew: what is below must not move.
+  function rowGone(row, word) {
+    row.style.height = `${row.getBoundingClientRect().height}px`;
+    row.inert = true;
+    row.classList.add("is-gone");
+    const state = $(".cell-state", row);
+    if (state) state.textContent = word;
+    const pick = $("[data-keep]:checked", row);
+    if (pick) {
+      pick.checked = false;
+      pick.dispatchEvent(new Event("change", { bubbles: true }));
+    }
+    return [row];
+  }
+  // The open drawer's rows stay where they are, also those that ended or fell out; what is new goes below them.
+  function inTheirPlaces(body, fragment) {
+    const list = $(".drawer-rows", fragment);
+    const shown = [...body.querySelectorAll(".drawer-row")];
+    if (!list || !shown.length) return;
+    const fresh = [...list.children].reverse(); // newest last
+    const stays = shown.map((row) => fresh.find((one) => one.id === row.id) ?? row.cloneNode(true));
+    list.replaceChildren(...stays, ...fresh.filter((one) => !stays.includes(one)));
+  }
+
   // Our own extension and not idiomorph's: that one calls Function() and treats every unknown style as inline,
   // which breaks hx-swap-oob="beforeend:...".
   htmx.defineExtension("morph", {
-    isInlineSwap: (style) => style === "morph" || style === "morph:outerHTML",
+    isInlineSwap: (style) => style === "morph" || style === "morph:outerHTML" || style === "gone",
     handleSwap(style, target, fragment) {
+      if (style === "gone") return rowGone(target, fragment.textContent.trim());
       if (style !== "morph" && !style.startsWith("morph:")) return false;
+      if (target.id === "drawer-body" && $("#drawer").open) inTheirPlaces(target, fragment);
       relativeTimes(fragment); // before it is compared, so that "5 s ago" does not flicker
       return Idiomorph.morph(target, fragment.children, {
         morphStyle: style === "morph:innerHTML" ? "innerHTML" : "outerHTML",
