@@ -229,13 +229,13 @@ async def kill(
         if problems:
             report.hold(f"after kill {tally.kills}", False, "; ".join(problems[:5]))
             break
-    log = panel.log.read_text("utf-8", "replace")
+    before, trace, after = panel.log.read_text("utf-8", "replace").partition("Traceback")
     report.hold(f"{tally.kills} kills: rows, host and promises agree", not report.broken)
     done = ", ".join(f"{count} {what}" for what, count in sorted(tally.done.items()))
     cut = ", ".join(f"{count} {what}" for what, count in sorted(tally.cut.items()))
     report.hold("work was done", bool(tally.done["create"] and tally.done["forward"]), done)
     report.hold("work was cut", sum(tally.cut.values()) > 0, cut)
-    report.hold("no traceback in the log", "Traceback" not in log, log[-2000:] if "Traceback" in log else "")
+    report.hold("no traceback in the log", not trace, f"{before[-500:]}{trace}{after[:6000]}" if trace else "")
 
 
 def enough(tally: Tally) -> bool:

@@ -19,7 +19,7 @@ from tests.live.libvirt_site import LibvirtSite
 from tests.process import QuickPanel
 
 WORKERS = 2
-LONGEST = 8.0  # seconds between two kills: a create takes some
+LONGEST = 14.0  # seconds between two kills: a create takes some
 IMAGE = "Demo"
 BODY = {"os_name": IMAGE, "cpu_num": 1, "ram_num": 96, "hdd_num": 4}
 STATES = {libvirt.VIR_DOMAIN_RUNNING: "running", libvirt.VIR_DOMAIN_SHUTOFF: "stopped"}
