@@ -55,10 +55,14 @@ async def prepare(settings: Settings) -> None:
     await open_database(settings.database)
     try:
         token = await services.access.ensure_token()
-        if settings.local_host and await services.hosts.ensure_local(
-            actor(), settings.disks_path, settings.images_path
-        ):
-            click.echo("Registered this machine as host local.")
+        if settings.local_host:
+            if await services.hosts.ensure_local(actor(), settings.disks_path, settings.images_path):
+                click.echo("Registered this machine as host local.")
+            elif services.pool.elsewhere(local := await services.hosts.get("local")):
+                click.echo(
+                    f"Host local is machine {local.machine}; this is {services.pool.here}. "
+                    "Add this machine's hypervisor under another name."
+                )
     finally:
         await close_database()
     address = "localhost" if settings.host in {"127.0.0.1", "::1"} else settings.host

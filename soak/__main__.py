@@ -13,7 +13,14 @@ from pathlib import Path
 
 from soak.report import Report
 
-SHARES = {"hostile": 0.25, "consoles": 0.15, "clock": 0.05, "fulldisk": 0.05, "killing": 0.5}  # of the time, by name
+SHARES = {  # of the time, by name
+    "hostile": 0.2,
+    "consoles": 0.15,
+    "clock": 0.05,
+    "fulldisk": 0.05,
+    "killing": 0.25,
+    "libvirt": 0.3,
+}
 LEAST = 60.0  # seconds of a program that has a long form; with less they run their short one
 
 

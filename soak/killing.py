@@ -1,8 +1,8 @@
 """``kill -9`` at random moments under creates, powers, changes, deletes, forwards and consoles: nothing lost, nothing doubled, no
 task left running, forwards converge, and the log explains.
 
-The truth is the fake engine's file (``world.json``) on one side, the panel's database on the other, and between them what the
-clients were told before the kill.
+The truth is the host's on one side (here the fake engine's file ``world.json``, in ``soak/libvirt.py`` libvirt), the panel's
+database on the other, and between them what the clients were told before the kill.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import random
 import sqlite3
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +57,32 @@ class Tally:
     tasks: dict[str, str] = field(default_factory=dict)  # id: what it was for
 
 
+@dataclass(frozen=True, slots=True)
+class Real:
+    """A VM as it is on the host. ``cpu_count``: at its next start."""
+
+    state: str
+    cpu_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fire:
+    """What is killed, and what the truth is.
+
+    Attributes:
+        eye: a VM that runs all the time: its console is looked at.
+        body: of a create, besides name, password and start.
+        truth: the VMs of the host by name, and what is wrong there in itself.
+        longest: seconds between two kills, at most.
+    """
+
+    panel: QuickPanel
+    eye: str
+    body: dict[str, Any]
+    truth: Callable[[], tuple[dict[str, Real], list[str]]]
+    longest: float = 4.0
+
+
 class Cut(Exception):
     """The panel died before it answered."""
 
@@ -63,13 +90,14 @@ class Cut(Exception):
 class Worker:
     """Works on VMs of its own, one after the other, and remembers what it was told."""
 
-    def __init__(self, panel: QuickPanel, number: int, chance: random.Random, tally: Tally) -> None:
-        self.panel, self.chance, self.tally = panel, chance, tally
-        self.promises = {f"w{number}-{index}": Promise() for index in range(2)}
+    def __init__(self, fire: Fire, names: Sequence[str], chance: random.Random, tally: Tally) -> None:
+        self.panel, self.chance, self.tally = fire.panel, chance, tally
+        self.body = fire.body
+        self.promises = {name: Promise() for name in names}
 
     async def work(self) -> None:
         """Until the panel dies."""
-        async with httpx2.AsyncClient(base_url=self.panel.url, trust_env=False, timeout=30) as client:
+        async with httpx2.AsyncClient(base_url=self.panel.url, trust_env=False, timeout=90) as client:
             try:
                 while True:
                     await self._step(client, *self.chance.choice(list(self.promises.items())))
@@ -105,8 +133,8 @@ class Worker:
     async def _create(self, client: httpx2.AsyncClient, name: str, promise: Promise) -> None:
         start = self.chance.random() < 0.5
         promise.there, promise.running, promise.cpu_count = None, None, None
-        body = SMALL | {"vm_uuid": name, "start": start, "os_pass": "guest-pw"}
-        data = await self._ask(client, "create", "POST", "/api/client/create/host1?wait=20", body)
+        body = self.body | {"vm_uuid": name, "start": start, "os_pass": "guest-pw"}
+        data = await self._ask(client, "create", "POST", "/api/client/create/host1?wait=60", body)
         if data and data["status"] == "succeeded":
             promise.there, promise.running, promise.cpu_count = True, start, 1
         elif data is None:  # it was there: what was begun before the kill is finished
@@ -115,20 +143,20 @@ class Worker:
     async def _power(self, client: httpx2.AsyncClient, name: str, promise: Promise) -> None:
         action = self.chance.choice(("start", "stop"))
         promise.running = None
-        data = await self._ask(client, "power", "POST", f"/api/client/powers/host1/{name}?wait=20", {"action": action})
+        data = await self._ask(client, "power", "POST", f"/api/client/powers/host1/{name}?wait=60", {"action": action})
         if data and data["status"] == "succeeded":
             promise.running = action == "start"
 
     async def _update(self, client: httpx2.AsyncClient, name: str, promise: Promise) -> None:
         count = self.chance.randint(1, 4)
         promise.cpu_count = None
-        data = await self._ask(client, "update", "PUT", f"/api/client/update/host1/{name}?wait=20", {"cpu_num": count})
+        data = await self._ask(client, "update", "PUT", f"/api/client/update/host1/{name}?wait=60", {"cpu_num": count})
         if data and data["status"] == "succeeded":
             promise.cpu_count = count
 
     async def _delete(self, client: httpx2.AsyncClient, name: str, promise: Promise) -> None:
         promise.there = None
-        data = await self._ask(client, "delete", "DELETE", f"/api/client/delete/host1/{name}?wait=20")
+        data = await self._ask(client, "delete", "DELETE", f"/api/client/delete/host1/{name}?wait=60")
         if data and data["status"] == "succeeded":
             self.promises[name] = Promise()
         elif data is None:
@@ -155,12 +183,12 @@ class Worker:
             promise.unsure -= 1 if known else 2
 
 
-async def look(panel: QuickPanel, chance: random.Random, tally: Tally) -> None:
+async def look(fire: Fire, chance: random.Random, tally: Tally) -> None:
     """Open one console after the other and ask for pictures, until the panel dies."""
     try:
-        async with Login(panel) as login:
+        async with Login(fire.panel) as login:
             while True:
-                async with console(panel, "vm-0001", await login.ticket("vm-0001")) as wire:
+                async with console(fire.panel, fire.eye, await login.ticket(fire.eye)) as wire:
                     await greet(wire)
                     for _ in range(chance.randint(1, 5)):
                         await wire.send(frame(ASK_PICTURE))
@@ -172,33 +200,42 @@ async def look(panel: QuickPanel, chance: random.Random, tally: Tally) -> None:
 
 async def run(folder: Path, seconds: float, seed: int) -> Report:
     """Kill until the time is up, check after each kill."""
-    report, chance, tally = Report("killing"), random.Random(seed), Tally()
+    report = Report("killing")
     with stand(folder, vms=1) as panel:
-        ends = time.monotonic() + seconds
         panel.ok("PUT", "/api/server/update/host1", {"behaviour": "slow", "delay": str(DELAY)})
-        workers = [Worker(panel, number, chance, tally) for number in range(WORKERS)]
-        while not enough(tally) or time.monotonic() < ends:
-            jobs = [asyncio.create_task(worker.work()) for worker in workers]
-            jobs += [asyncio.create_task(look(panel, chance, tally)) for _ in range(2)]
-            await asyncio.sleep(chance.uniform(0.1, 4.0))
-            panel.kill()
-            tally.kills += 1
-            for trouble in await asyncio.gather(*jobs, return_exceptions=True):
-                if trouble is not None:
-                    report.hold("answers under load make sense", False, repr(trouble))
-            panel.start()
-            problems = await settled(panel, workers, tally)
-            if problems:
-                report.hold(f"after kill {tally.kills}", False, "; ".join(problems[:5]))
-                break
-        log = panel.log.read_text("utf-8", "replace")
+        names = [[f"w{number}-{index}" for index in range(2)] for number in range(WORKERS)]
+        await kill(Fire(panel, "vm-0001", SMALL, lambda: imaginary(panel)), names, report, seconds, random.Random(seed))
+    return report
+
+
+async def kill(
+    fire: Fire, names: Sequence[Sequence[str]], report: Report, seconds: float, chance: random.Random
+) -> None:
+    """``names``: of each worker, its VMs."""
+    panel, tally = fire.panel, Tally()
+    ends = time.monotonic() + seconds
+    workers = [Worker(fire, its, chance, tally) for its in names]
+    while not enough(tally) or time.monotonic() < ends:
+        jobs = [asyncio.create_task(worker.work()) for worker in workers]
+        jobs += [asyncio.create_task(look(fire, chance, tally)) for _ in range(2)]
+        await asyncio.sleep(chance.uniform(0.1, fire.longest))
+        panel.kill()
+        tally.kills += 1
+        for trouble in await asyncio.gather(*jobs, return_exceptions=True):
+            if trouble is not None:
+                report.hold("answers under load make sense", False, repr(trouble))
+        panel.start()
+        problems = await settled(fire, workers, tally)
+        if problems:
+            report.hold(f"after kill {tally.kills}", False, "; ".join(problems[:5]))
+            break
+    before, trace, after = panel.log.read_text("utf-8", "replace").partition("Traceback")
     report.hold(f"{tally.kills} kills: rows, host and promises agree", not report.broken)
     done = ", ".join(f"{count} {what}" for what, count in sorted(tally.done.items()))
     cut = ", ".join(f"{count} {what}" for what, count in sorted(tally.cut.items()))
     report.hold("work was done", bool(tally.done["create"] and tally.done["forward"]), done)
     report.hold("work was cut", sum(tally.cut.values()) > 0, cut)
-    report.hold("no traceback in the log", "Traceback" not in log, log[-2000:] if "Traceback" in log else "")
-    return report
+    report.hold("no traceback in the log", not trace, f"{before[-500:]}{trace}{after[:6000]}" if trace else "")
 
 
 def enough(tally: Tally) -> bool:
@@ -207,15 +244,16 @@ def enough(tally: Tally) -> bool:
     return tally.kills >= 2 and (bool(worked) or tally.kills >= MOST_EMPTY)
 
 
-async def settled(panel: QuickPanel, workers: list[Worker], tally: Tally) -> list[str]:
+async def settled(fire: Fire, workers: list[Worker], tally: Tally) -> list[str]:
     """Wait until the panel has settled; then all that is wrong."""
+    panel = fire.panel
     ends, problems = time.monotonic() + SETTLE_SECONDS, ["not looked at"]
     while problems and time.monotonic() < ends:
         await asyncio.sleep(0.2)
         if panel.ok("GET", "/api/system/statis")["tasks_running"] == 0:
-            problems = [*check_rows(panel, tally), *check_world(panel, workers)]
+            problems = [*check_rows(panel, tally), *check_world(fire, workers)]
     for worker in workers:
-        learn(panel, worker)
+        learn(fire, worker)
     return problems
 
 
@@ -252,28 +290,35 @@ def check_rows(panel: QuickPanel, tally: Tally) -> list[str]:
     return [*problems, *([f"confirmed tasks are gone: {lost}"] if lost else [])]
 
 
-def check_world(panel: QuickPanel, workers: list[Worker]) -> list[str]:
-    """What is on the host, against the rows and against what the clients were told."""
+def imaginary(panel: QuickPanel) -> tuple[dict[str, Real], list[str]]:
+    """The truth of the fake engine."""
     state = json.loads((panel.folder / "world.json").read_text())
     there = Counter(vm["name"] for vm in state["vms"])
-    listed = {name for (name,) in rows(panel, "SELECT name FROM vm")}
     problems = [f"{name} is on the host {count} times" for name, count in there.items() if count > 1]
-    if set(there) != listed:
-        problems.append(f"host and rows differ: {set(there) ^ listed}")
     owners = {vm["ref"] for vm in state["vms"]}
     if orphans := [disk["path"] for disk in state["disks"] if disk["owner"] not in owners]:
         problems.append(f"disks of nobody: {orphans}")
     bare = [vm["name"] for vm in state["vms"] if vm["ref"] not in {disk["owner"] for disk in state["disks"]}]
     macs = Counter(nic["mac"] for vm in state["vms"] for nic in vm["nics"])
     problems += [f"{name} has no disk" for name in bare] + [f"MAC {mac} twice" for mac, n in macs.items() if n > 1]
-    seen = {vm["name"]: vm for vm in state["vms"]}
+    real = {vm["name"]: Real(vm["state"], vm["pending"].get("cpu_count", vm["cpu_count"])) for vm in state["vms"]}
+    return real, problems
+
+
+def check_world(fire: Fire, workers: list[Worker]) -> list[str]:
+    """What is on the host, against the rows and against what the clients were told."""
+    panel = fire.panel
+    seen, problems = fire.truth()
+    listed = {name for (name,) in rows(panel, "SELECT name FROM vm")}
+    if set(seen) != listed:
+        problems.append(f"host and rows differ: {set(seen) ^ listed}")
     for worker in workers:
         for name, promise in worker.promises.items():
             problems += broken_promises(panel, name, promise, seen.get(name))
     return problems
 
 
-def broken_promises(panel: QuickPanel, name: str, promise: Promise, vm: dict[str, Any] | None) -> list[str]:
+def broken_promises(panel: QuickPanel, name: str, promise: Promise, vm: Real | None) -> list[str]:
     """What was confirmed and is not so."""
     if promise.there is not None and promise.there != (vm is not None):
         return [f"{name} was confirmed as {'there' if promise.there else 'gone'}, and is not"]
@@ -281,13 +326,12 @@ def broken_promises(panel: QuickPanel, name: str, promise: Promise, vm: dict[str
         return []
     problems = []
     (row,) = rows(panel, f"SELECT id, state FROM vm WHERE name = '{name}'")
-    if row[1] != vm["state"]:
-        problems.append(f"{name} is {vm['state']}, shown as {row[1]}")
-    if promise.running is not None and promise.running != (vm["state"] == "running"):
-        problems.append(f"{name} was confirmed as {'running' if promise.running else 'stopped'}, and is {vm['state']}")
-    count = vm["pending"].get("cpu_count", vm["cpu_count"])
-    if promise.cpu_count not in {None, count}:
-        problems.append(f"{name} was confirmed with {promise.cpu_count} CPUs, and has {count}")
+    if row[1] != vm.state:
+        problems.append(f"{name} is {vm.state}, shown as {row[1]}")
+    if promise.running is not None and promise.running != (vm.state == "running"):
+        problems.append(f"{name} was confirmed as {'running' if promise.running else 'stopped'}, and is {vm.state}")
+    if promise.cpu_count not in {None, vm.cpu_count}:
+        problems.append(f"{name} was confirmed with {promise.cpu_count} CPUs, and has {vm.cpu_count}")
     forwards = dict(rows(panel, f"SELECT id, external_start FROM forward WHERE vm_id = {row[0]}"))
     if lost := {key: port for key, port in promise.forwards.items() if forwards.get(key) != port}:
         problems.append(f"{name} lost forwards {lost}")
@@ -296,9 +340,9 @@ def broken_promises(panel: QuickPanel, name: str, promise: Promise, vm: dict[str
     return problems
 
 
-def learn(panel: QuickPanel, worker: Worker) -> None:
+def learn(fire: Fire, worker: Worker) -> None:
     """What nobody was told is as it is now."""
-    state = {vm["name"]: vm for vm in json.loads((panel.folder / "world.json").read_text())["vms"]}
+    panel, (state, _problems) = fire.panel, fire.truth()
     for name, promise in list(worker.promises.items()):
         vm = state.get(name)
         if vm is None:
@@ -307,7 +351,5 @@ def learn(panel: QuickPanel, worker: Worker) -> None:
         forwards = rows(
             panel, f"SELECT f.id, external_start FROM forward f JOIN vm ON vm.id = vm_id WHERE name = '{name}'"
         )
-        worker.promises[name] = Promise(
-            True, vm["state"] == "running", vm["pending"].get("cpu_count", vm["cpu_count"]), dict(forwards)
-        )
+        worker.promises[name] = Promise(True, vm.state == "running", vm.cpu_count, dict(forwards))
         promise.unsure = 0

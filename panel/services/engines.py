@@ -12,7 +12,7 @@ from panel.engines.registry import engine_class, make_engine
 from panel.engines.types import EngineKind, HostConnection
 from panel.errors import Conflict, EngineTimeout, PanelError
 from panel.i18n import gettext_noop as _
-from panel.models import Host
+from panel.models import Host, ProcessNode
 from panel.security import SecretBox
 
 T = TypeVar("T")
@@ -57,10 +57,28 @@ class EnginePool:
         Raises:
             Conflict: the host is disabled.
         """
-        if not host.enabled:
-            raise Conflict(_("Host {name} is disabled. Enable it first."), name=host.name)
+        require_enabled(host)
         self.require_here(host)
         return self.even_disabled(host)
+
+    async def require_somewhere(self, host: Host) -> None:
+        """Check that a task on a host can begin: here, or in a process of the machine that alone reaches it.
+
+        Raises:
+            Conflict: the host is disabled, or no process runs on that machine.
+        """
+        if not self.elsewhere(host):
+            self.of(host)
+            return
+        require_enabled(host)
+        if not await ProcessNode.exists(machine=host.machine):
+            raise Conflict(
+                _(
+                    "Host {name} is reached by a socket of machine {machine}, where no process of the panel runs. Start one "
+                    "there, or give the host an address that every process reaches (server_addr)."
+                ),
+                name=host.name, machine=host.machine,
+            )  # fmt: skip
 
     def elsewhere(self, host: Host) -> bool:
         """Whether only processes on another machine reach a host: it is known by a local socket there."""
@@ -116,6 +134,12 @@ class EnginePool:
         task = asyncio.get_running_loop().create_task(engine.close())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+
+def require_enabled(host: Host) -> None:
+    """``Conflict`` when the host is disabled."""
+    if not host.enabled:
+        raise Conflict(_("Host {name} is disabled. Enable it first."), name=host.name)
 
 
 def capabilities(kind: EngineKind) -> Capabilities:

@@ -18,11 +18,12 @@ from panel.events import (
     LookWanted,
     Resynced,
     RulesWanted,
+    TaskLogged,
     VmRemoved,
 )
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
-from panel.models import Host
+from panel.models import Host, Task, TaskLine
 from panel.models.host import HostHealth
 from panel.services.asks import Asks
 from panel.services.clock import now
@@ -32,6 +33,7 @@ from panel.services.nodes import Nodes
 from panel.services.observations import Observations
 from panel.services.observer import Observer
 from panel.services.sites import SiteService
+from panel.services.tasks import LIVING
 from panel.services.texts import pack
 
 terminal = structlog.get_logger("panel.following")
@@ -97,7 +99,7 @@ class Follower:
 
     async def unreached(self, host_ids: Sequence[int]) -> None:
         """Hosts that only a machine reaches on which no process runs: nobody knows how they are, and that is said."""
-        for host in await Host.filter(id__in=list(host_ids), enabled=True).exclude(health=HostHealth.UNREACHABLE):
+        for host in await Host.filter(id__in=list(host_ids), enabled=True):
             text = Text(
                 _(
                     "Nobody watches this host: it is reached by a socket of machine {machine}, where no process of the panel "
@@ -105,10 +107,20 @@ class Follower:
                 ),
                 {"machine": host.machine},
             )
+            if host.health is HostHealth.UNREACHABLE and host.problem == pack(text):
+                continue
             changes: dict[str, Any] = {"health": HostHealth.UNREACHABLE, "health_since": now(), "problem": pack(text)}
             if await Host.filter(id=host.id, enabled=True).update(**changes):
                 await self._observations.host_lost(host)
+                await self._tell_tasks(host)
                 self._events.publish(HostChanged(host.id))
+
+    async def _tell_tasks(self, host: Host) -> None:
+        """What has begun on such a host, or waits for it, is settled or begun by a process on its machine only."""
+        wait = Text(_("Waits until a process of the panel runs on machine {machine} again."), {"machine": host.machine})
+        for task in await Task.filter(host_id=host.id, status__in=LIVING):
+            await TaskLine.create(task_id=task.id, at=now(), level="warning", message=pack(wait))
+            self._events.publish(TaskLogged(task.id))
 
     async def stop(self) -> None:
         """End what is being done."""

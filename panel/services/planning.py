@@ -42,7 +42,7 @@ async def examine(pool: EnginePool, host: Host, request: VmRequest) -> tuple[VmS
     wrong = Wrong()
     with wrong:
         capabilities(host.engine).require("create")
-        pool.of(host)
+        await pool.require_somewhere(host)
     with wrong:
         check_identifier(request.name, "vm_uuid")
         if await Vm.exists(host_id=host.id, name=request.name):

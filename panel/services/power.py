@@ -67,16 +67,17 @@ class PowerService:
         """Begin a power action.
 
         Raises:
-            Conflict: the VM's state (read from the hypervisor now) forbids it, or another task has the VM.
+            Conflict: the VM's state (read from the hypervisor now, or as last seen where another machine's process alone
+                reaches it) forbids it, or another task has the VM.
             Unsupported: the engine cannot.
         """
         actor.require(Permission.OPERATE)
         capabilities(vm.host.engine).require(f"power.{action}")
-        engine = self._pool.of(vm.host)
+        await self._pool.require_somewhere(vm.host)
         if not vm.creating:  # else the lock answers, with the task that makes it
             busy = await Task.exists(lock=f"vm:{vm.id}")
             if not busy:
-                await self._check(vm, action, await limited(_state(engine, vm)))
+                await self._check(vm, action, await self._state(vm))
         return await self._tasks.submit(
             actor, "vm.power", {"action": action}, host=(vm.host_id, vm.host.name), vm=(vm.id, vm.name), notes=notes
         )
@@ -93,13 +94,22 @@ class PowerService:
         actor.require(Permission.OPERATE)
         capabilities(vm.host.engine).require("password")
         check_password(password, "password")
-        self._pool.of(vm.host)
+        await self._pool.require_somewhere(vm.host)
         if vm.state not in {PowerState.RUNNING, PowerState.UNKNOWN}:
             raise Conflict(_("VM {name} is {state}. Start it first."), name=vm.name, state=vm.state)
         params = {"user": user or vm.user, "password": password}
         return await self._tasks.submit(
             actor, "vm.password", params, host=(vm.host_id, vm.host.name), vm=(vm.id, vm.name), notes=notes
         )
+
+    async def _state(self, vm: Vm) -> PowerState:
+        """Of the hypervisor now; as last seen where only another machine's processes reach it, whose task looks again."""
+        if self._pool.elsewhere(vm.host):
+            return PowerState(vm.state)
+        try:
+            return (await limited(self._pool.of(vm.host).inspect(vm.ref))).state
+        except NotFound:
+            return PowerState.MISSING
 
     async def _check(self, vm: Vm, action: PowerAction, state: PowerState) -> None:
         if state is PowerState.MISSING:
@@ -149,11 +159,3 @@ class PowerService:
     async def _settle_password(self, context: TaskContext) -> tuple[TaskStatus, Text]:
         text = _("The panel stopped during this task. Nobody knows whether the password is set: set it again.")
         return TaskStatus.INTERRUPTED, Text(text)
-
-
-async def _state(engine: Any, vm: Vm) -> PowerState:
-    try:
-        state: PowerState = (await engine.inspect(vm.ref)).state
-    except NotFound:
-        return PowerState.MISSING
-    return state

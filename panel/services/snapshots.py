@@ -37,7 +37,7 @@ class SnapshotService:
         """
         actor.require(Permission.MANAGE)
         capabilities(vm.host.engine).require("snapshots")
-        self._pool.of(vm.host)
+        await self._pool.require_somewhere(vm.host)
         check_snapshot(name)
         if vm.creating:
             raise Conflict(_("The VM is being made."))

@@ -234,7 +234,7 @@ class VmService:
         actor.require(Permission.MANAGE)
         for needed in ("update",) if change.disk_gib is None else ("update", "disk_size"):
             capabilities(vm.host.engine).require(needed)
-        self._check_here(vm)
+        await self._check_there(vm)
         wanted = check_change(vm, change)
         if not wanted and not limits:
             raise InvalidInput(_("Nothing to change: give vm_name, cpu_num, ram_num or hdd_num."))
@@ -285,7 +285,7 @@ class VmService:
         """
         actor.require(Permission.MANAGE)
         capabilities(vm.host.engine).require("delete")
-        self._pool.of(vm.host)
+        await self._pool.require_somewhere(vm.host)
         return await self._tasks.submit(
             actor, "vm.delete", {}, host=(vm.host_id, vm.host.name), vm=(vm.id, vm.name), notes=notes
         )
@@ -317,7 +317,7 @@ class VmService:
         """Adopt the VMs of a host that the panel does not know, and mark those that vanished."""
         actor.require(Permission.MANAGE)
         capabilities(host.engine).require("scan")
-        self._pool.of(host)
+        await self._pool.require_somewhere(host)
         return await self._tasks.submit(actor, "host.scan", {}, host=(host.id, host.name), notes=notes)
 
     async def _again_scan(self, actor: Actor, task: Task, _params: dict[str, Any], notes: Sequence[Text]) -> Task:
@@ -378,7 +378,7 @@ class VmService:
         await self._observations.apply_one(vm, seen)
         return seen
 
-    def _check_here(self, vm: Vm) -> None:
-        self._pool.of(vm.host)
+    async def _check_there(self, vm: Vm) -> None:
+        await self._pool.require_somewhere(vm.host)
         if vm.state is PowerState.MISSING:
             raise Conflict(_("VM {name} is missing on its host. Scan the host, or delete the entry."), name=vm.name)

@@ -24,6 +24,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from panel.web import SESSION_COOKIE
 from tests.api.examples import HERE
 from tests.api.kit import small
 from tests.process import PanelProcess
@@ -43,6 +44,7 @@ FUZZ = settings(
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
+UNSAFE = {"POST", "PUT", "DELETE", "PATCH"}
 REAL = {
     "rule_index": "0",
     "ip_index": "0",
@@ -55,14 +57,15 @@ REAL = {
 
 
 class Credential(requests.auth.AuthBase):
-    """Sets the header last: schemathesis takes it away where it wants to see a 401."""
+    """Sets the headers last: schemathesis takes them away where it wants to see a 401."""
 
     def __init__(self, headers: dict[str, str]) -> None:
         self.headers = headers
 
     def __call__(self, request: Any) -> Any:
-        """The request with the header, or without."""
-        request.headers.pop("Authorization", None)
+        """The request with the headers, or without."""
+        for name in ("Authorization", "Cookie"):
+            request.headers.pop(name, None)
         request.headers.update(self.headers)
         return request
 
@@ -75,6 +78,7 @@ class Target:
         self.schema = schemathesis.openapi.from_url(panel.url + "/openapi.json")
         self.session = requests.Session()
         self.saved_token = panel.token
+        self._login: tuple[str, str] | None = None  # the token that it was made with, and the cookie
 
     def restore(self) -> None:
         """Host ``host1`` with VM ``vm-1``, enabled."""
@@ -82,6 +86,15 @@ class Target:
         self._post("/api/server/create", body)
         self._post("/api/server/powers/host1", {"action": "enable"})
         self._post("/api/client/create/host1?wait=5", small("vm-1", os_name=None))
+
+    @property
+    def cookie(self) -> str:
+        """Of a login that is good: another token ends the last one."""
+        if self._login is None or self._login[0] != self.panel.token:
+            answer = requests.post(f"{self.panel.url}/login", json={"token": self.panel.token}, timeout=20)
+            assert answer.status_code == 200, answer.text
+            self._login = self.panel.token, answer.cookies[SESSION_COOKIE]
+        return f"{SESSION_COOKIE}={self._login[1]}"
 
     def _post(self, path: str, body: dict[str, Any]) -> None:
         credential = Credential(WHO["admin"](self))
@@ -92,6 +105,8 @@ class Target:
         """The token that is in force after this answer."""
         if response.status_code != 200:
             return
+        if path.startswith("/api/system/"):
+            self._login = None
         if path in {"/api/system/resets", "/api/system/create"}:
             self.panel.token = response.json()["data"]["token"]
         elif path == "/api/system/saving":
@@ -111,8 +126,11 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     assert "Traceback" not in panel.log.read_text(), panel.log.read_text()[-4000:]
 
 
+MAY = {"admin", "session"}
 WHO: dict[str, Callable[[Target], dict[str, str]]] = {
     "admin": lambda target: {"Authorization": f"Bearer {target.panel.token}"},
+    "session": lambda target: {"Cookie": target.cookie},
+    "session, sent by another site": lambda target: {"Cookie": target.cookie, "Origin": "https://elsewhere.example"},
     "anonymous": lambda _target: {},
     "wrong token": lambda _target: {"Authorization": "Bearer no-such-token"},
 }
@@ -129,7 +147,7 @@ def test_no_answer_outside_the_schema(target: Target, who: str, mode: Generation
         operation = result.ok()
         label = f"{operation.method.upper()} {operation.path}"
         tried[label] = 0
-        if who == "admin":
+        if who in MAY:
             target.restore()
         try:
             strategy = operation.as_strategy(generation_mode=mode)
@@ -146,7 +164,7 @@ def test_no_answer_outside_the_schema(target: Target, who: str, mode: Generation
 
 
 def _fire(target: Target, who: str, path: str, strategy: Any, tried: dict[str, int], label: str) -> None:
-    @settings(FUZZ, max_examples=15 if who == "admin" else 2)
+    @settings(FUZZ, max_examples=15 if who in MAY else 2)
     @given(case=strategy, real=st.booleans())
     def fire(case: Any, real: bool) -> None:
         if real:
@@ -156,10 +174,14 @@ def _fire(target: Target, who: str, path: str, strategy: Any, tried: dict[str, i
         tried[label] += 1
         case.validate_response(response, checks=CHECKS)
         assert response.json()["code"] == response.status_code
-        if who == "admin":
+        if who in MAY:
             assert response.status_code != 401 or path == "/api/client/upload"
             target.follow(path, response)
-        elif path != "/api/client/upload":
+        elif path == "/api/client/upload":
+            return
+        elif who.startswith("session"):  # what changes nothing may be asked for; nobody else can read the answer
+            assert response.status_code == 403 or case.method.upper() not in UNSAFE, response.text
+        else:
             assert response.status_code in {400, 401, 404, 405}, response.status_code
 
     fire()

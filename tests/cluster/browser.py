@@ -71,3 +71,10 @@ def shows(socket: ClientConnection) -> bool:
         return socket.recv(timeout=5)[:3] == b"RFB"
     except ConnectionClosed:
         return False
+
+
+def socket_ticket(browser: Browser, path: str) -> str:
+    """A ticket for the websocket of a console's page."""
+    answer = browser.post(f"{path}/ticket", csrf_token=browser.csrf())
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["data"]["ticket"])

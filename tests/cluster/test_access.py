@@ -1,4 +1,4 @@
-"""Who may come in is known to all processes at once: logins, tickets, consoles, failed logins."""
+"""Who may come in is known to all processes at once: logins, tickets, failed logins."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import ClientConnection
 
 from tests.api.kit import small
-from tests.cluster.browser import Browser, console, shows
-from tests.cluster.conftest import Cluster, until
+from tests.cluster.browser import Browser, console, shows, socket_ticket
+from tests.cluster.conftest import Cluster
 from tests.process import PanelProcess
 
 pytestmark = pytest.mark.live
-ENDS = 3.0  # seconds; promised is one, of an idle machine
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +35,6 @@ def browser(pair: tuple[PanelProcess, PanelProcess]) -> Iterator[Browser]:
     found.close()
 
 
-def socket_ticket(browser: Browser) -> str:
-    answer = browser.post("/console/host1/vm-1/ticket", csrf_token=browser.csrf())
-    assert answer.status_code == 200, answer.text
-    return str(answer.json()["data"]["ticket"])
-
-
 def test_a_login_is_good_with_all(browser: Browser, pair: tuple[PanelProcess, PanelProcess]) -> None:
     for _time in range(6):
         assert browser.get("/vms").status_code == 200
@@ -55,7 +46,7 @@ def test_a_login_is_good_with_all(browser: Browser, pair: tuple[PanelProcess, Pa
 
 
 def test_a_ticket_is_good_once_with_all(browser: Browser, pair: tuple[PanelProcess, PanelProcess]) -> None:
-    ticket = socket_ticket(browser)
+    ticket = socket_ticket(browser, "/console/host1/vm-1")
     with ThreadPoolExecutor(6) as pool:
 
         def attempt(panel: PanelProcess) -> bool:
@@ -77,37 +68,6 @@ def test_live_pages_hear_of_others(browser: Browser, pair: tuple[PanelProcess, P
         assert any(made["task_id"] in line for line in lines)
 
 
-def test_a_console_ends_when_another_process_ends_its_right(
-    browser: Browser, pair: tuple[PanelProcess, PanelProcess], cluster: Cluster
-) -> None:
-    one, two = pair
-    with console(one, "/console/host1/vm-1", socket_ticket(browser)) as socket:
-        assert shows(socket)
-        two.ok("POST", "/api/server/powers/host1", {"action": "disable"})
-        assert closed(socket) in {4409, 4410}  # the engine, which goes with the host, may close it first
-    two.ok("POST", "/api/server/powers/host1", {"action": "enable"})
-    until(lambda: one.ok("GET", "/api/client/detail/host1/vm-1")["state"] == "running")
-    with console(one, "/console/host1/vm-1", socket_ticket(browser)) as socket:
-        assert shows(socket)
-        one.token = two.token = two.ok("POST", "/api/system/resets")["token"]
-        assert closed(socket) == 4401
-    browser.login(one.token)
-    with console(two, "/console/host1/vm-1", socket_ticket(browser)) as socket:
-        assert shows(socket)
-        one.ok("DELETE", "/api/client/delete/host1/vm-1?wait=20")
-        assert closed(socket) in {4404, 4410}
-
-
 def test_failed_logins_count_with_all(pair: tuple[PanelProcess, PanelProcess]) -> None:
     codes = [httpx2.post(panel.url + "/login", json={"token": "wrong-token"}).status_code for panel in [*pair] * 4]
     assert codes == [401] * 5 + [429] * 3
-
-
-def closed(socket: ClientConnection) -> int:
-    """The code with which it is closed, in time."""
-    try:
-        while True:
-            socket.recv(timeout=ENDS)
-    except ConnectionClosed as error:
-        assert error.rcvd is not None
-        return error.rcvd.code

@@ -11,7 +11,7 @@ from soak.__main__ import SHARES
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(400)]
 
-SECONDS = {"hostile": 10.0, "consoles": 4.0, "clock": 0.0, "fulldisk": 0.0, "killing": 5.0}
+SECONDS = {"hostile": 10.0, "consoles": 4.0, "clock": 0.0, "fulldisk": 0.0, "killing": 5.0, "libvirt": 5.0}
 
 
 @pytest.mark.parametrize("name", SHARES)
