@@ -326,7 +326,8 @@ def _remove(folder: Path, upload_id: str) -> None:
 def _sweep(folder: Path, before: float, busy: set[str]) -> None:
     for file in folder.glob("*"):
         with suppress(OSError):
-            newest = max(other.stat().st_mtime for other in folder.glob(f"{file.name.partition('.')[0]}.*"))
+            parts = folder.glob(f"{file.name.partition('.')[0]}.*")
+            newest = max((other.stat().st_mtime for other in parts), default=before)  # none: somebody else has removed it
             if newest < before and file.name.partition(".")[0] not in busy:
                 file.unlink()
 
