@@ -52,8 +52,8 @@ class Link:
         self._subscription: Subscription | None = None
 
     def open(self, uri: str) -> None:
-        """Connect (in a worker thread). Without libvirt's keep-alive: when that gives a silent host up while two calls wait, one of
-        them never returns, and the process may crash (seen with libvirt 9.0). Our own time-outs notice such a host."""
+        """Connect (in a worker thread). Without libvirt's keep-alive: when that gives a silent host up while two calls wait, one
+        of them never returns, and the process may crash (seen with libvirt 9.0). Our own time-outs notice such a host."""
         start_event_thread()
         self.conn = libvirt.open(uri)
         self._subscription = Subscription(self.conn, self._from_thread, self._closed_from_thread)
