@@ -8,16 +8,13 @@ from contextlib import ExitStack
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from panel.api.wire import ENGINE_NAMES
-from panel.engines.types import EngineKind
 from panel.services.consoles import kinds
 from tests.browser.conftest import Login
-from tests.contract.providers import PROVIDERS, Rig
 from tests.process import PanelProcess
+from tests.seven import SEVEN, add, remove
 
 pytestmark = [pytest.mark.browser, pytest.mark.live, pytest.mark.timeout(300)]
 
-SEVEN = [one for one in PROVIDERS if one.kind is not EngineKind.FAKE and one.mode != "esxi"]
 ACTION_MS = 60_000
 
 
@@ -33,30 +30,6 @@ def hosts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             add(panel, provider.name, rig)
             stack.callback(remove, panel, provider.name)
         yield panel
-
-
-def add(panel: PanelProcess, name: str, rig: Rig) -> None:
-    """The host, as its form would send it, and a VM."""
-    to = rig.connection
-    body = {"server_name": name, "engine_type": ENGINE_NAMES[rig.kind], "server_addr": to.address, "server_user": to.user,
-            "server_pass": to.secret, "system_path": to.disks_path, "images_path": to.images_path,
-            "launch_path": to.launch_path}  # fmt: skip
-    options = {
-        name: value for name, value in to.options.items() if not name.startswith("ssh_")
-    }  # its key, no panel knows
-    panel.ok("POST", "/api/server/create", body | options | dict(to.secrets))
-    panel.until(f"/api/server/status/{name}", lambda status: status["health"] == "online" and status["seen_at"])
-    spec = rig.spec()
-    image = rig.image if rig.kind is EngineKind.DOCKER else spec.image or rig.image  # one with a shell
-    wanted = {"vm_uuid": f"vm-{name}", "os_name": image, "cpu_num": spec.cpu_count,
-              "ram_num": spec.memory_mib, "hdd_num": spec.disk_gib, "nic_all": {"eth0": {"net_mode": "nat"}}}  # fmt: skip
-    made = panel.ok("POST", f"/api/client/create/{name}?wait=120", wanted)
-    assert made["status"] == "succeeded", made
-
-
-def remove(panel: PanelProcess, name: str) -> None:
-    """The VM, so that nothing is left on what is real."""
-    panel.api("DELETE", f"/api/client/delete/{name}/vm-{name}?wait=60")
 
 
 @pytest.fixture

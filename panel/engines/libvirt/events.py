@@ -2,7 +2,7 @@
 
 ``libvirtaio`` would run libvirt's C callbacks, and what they call, inside asyncio's loop: a slow one stalls every page.
 The loop must be registered before the first connection opens, and never stop
-(https://libvirt.org/html/libvirt-libvirt-event.html). It also answers and sends the keep-alive messages.
+(https://libvirt.org/html/libvirt-libvirt-event.html). It also answers the host's keep-alive messages.
 """
 
 from __future__ import annotations
