@@ -48,14 +48,15 @@ main() {
     fast) run_pytest -n 2 -m "not live and not browser and not slow" "$@" ;;
     all)
         run_pytest -n 2 -m "not live and not browser" "$@"
-        run_pytest -m "live or browser" "$@" # one after the other: they share this machine's hypervisor
+        run_pytest -n 2 --dist loadfile -m "browser and not live" "$@"
+        run_pytest -m "live" "$@" # one after the other: they share this machine's hypervisor
         ;;
     *) die "usage: scripts/test.sh all|fast|lint [pytest arguments]" ;;
     esac
     return $status
 }
 
-# Runs pytest; that it found no test in one of the two halves is no failure.
+# Runs pytest; that it found no test in one of the three parts is no failure.
 run_pytest() {
     local code=0
     printf '==> pytest %s\n' "$*"
