@@ -327,7 +327,9 @@ def _sweep(folder: Path, before: float, busy: set[str]) -> None:
     for file in folder.glob("*"):
         with suppress(OSError):
             parts = folder.glob(f"{file.name.partition('.')[0]}.*")
-            newest = max((other.stat().st_mtime for other in parts), default=before)  # none: somebody else has removed it
+            newest = max(
+                (other.stat().st_mtime for other in parts), default=before
+            )  # none: somebody else has removed it
             if newest < before and file.name.partition(".")[0] not in busy:
                 file.unlink()
 
