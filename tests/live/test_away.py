@@ -1,4 +1,4 @@
-"""Hosts of seven kinds go away in the middle of an action: it ends honestly, pages stay quick, and they come back as they are."""
+"""Hosts of seven kinds go away in the middle of a start or a stop: it ends honestly, pages answer, and the hosts come back."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def come_back(away: Away) -> None:
 
 
 def assert_true_state(away: Away, name: str, end: dict[str, Any], wanted: str) -> None:
-    """The page says what the host says; nothing is doubled; and the action can be repeated."""
+    """A scan finds no VM twice; and the action can be repeated, unless the panel sees that it was done after all."""
     found = away.panel.ok("POST", f"/api/client/scaner/{name}?wait=60")["result"]
     assert found["added"] == [], (name, end)
     bring(away, name, "start" if wanted == "running" else "stop", wanted)
