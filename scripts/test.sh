@@ -49,7 +49,8 @@ main() {
     all)
         run_pytest -n 2 -m "not live and not browser" "$@"
         run_pytest -n 2 --dist loadfile -m "browser and not live" "$@"
-        run_pytest -m "live" "$@" # one after the other: they share this machine's hypervisor
+        # those that share this machine's hypervisors one after the other, beside the others: tests/together.py
+        run_pytest -n 2 --dist loadgroup -m "live" "$@"
         ;;
     *) die "usage: scripts/test.sh all|fast|lint [pytest arguments]" ;;
     esac

@@ -30,6 +30,16 @@ DEMO_IMAGE = Path(os.environ.get("PANEL_TEST_IMAGE", "/var/lib/openidcs/images/o
 ADMIN = Actor("admin", Source.API, "192.0.2.1", "token:test")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """For ``--dist loadgroup``: see ``tests/together.py``. For others, what pytest-xdist has."""
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    from tests.together import Together
+
+    return Together(config, log)
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Settings of a panel of its own, with the in-memory engine, quick to observe."""

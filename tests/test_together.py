@@ -1,0 +1,25 @@
+"""Live tests run side by side only where they cannot meet."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.together import MACHINE, group
+
+
+@pytest.mark.parametrize(
+    ("nodeid", "expected"),
+    [
+        ("tests/live/test_away.py::test_a", MACHINE),
+        ("tests/browser/test_incus.py::test_a[x-y]", MACHINE),
+        ("tests/contract/test_power.py::test_a[libvirt]", MACHINE),
+        ("tests/contract/test_power.py::test_a[docker]", MACHINE),
+        ("tests/contract/test_power.py::test_a[docker-podman-STOP]", MACHINE),
+        ("tests/contract/test_power.py::test_a[incus-[odd]-@]", MACHINE),
+        ("tests/contract/test_power.py::test_a[vsphere-esxi-STOP]", "contract of vsphere-esxi"),
+        ("tests/contract/test_providers.py::test_a", "tests/contract/test_providers.py"),
+        ("tests/gateways/test_tc_live.py::test_a[1]", "tests/gateways/test_tc_live.py"),
+    ],
+)
+def test_what_shares_the_machine_is_one_group(nodeid: str, expected: str) -> None:
+    assert group(nodeid) == expected

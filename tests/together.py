@@ -1,0 +1,39 @@
+"""Which live tests may run at once, for ``pytest -n 2 --dist loadgroup``.
+
+Those that use this machine's own hypervisors, networks and ports run one after the other, in one process. Of the others, which
+make what they need in namespaces and processes of their own, each file is run by one process.
+
+Not by ``xdist_group``: pytest-xdist 3.8 hands groups on by a field of items that pytest 9.2 has no more.
+"""
+
+from __future__ import annotations
+
+from xdist.scheduler import LoadScopeScheduling
+
+from panel.engines.types import EngineKind
+from tests.contract.providers import PROVIDERS
+
+FOLDERS = frozenset({"live", "soak", "browser"})
+KINDS = frozenset({EngineKind.LIBVIRT, EngineKind.INCUS, EngineKind.DOCKER})
+MACHINE = "machine"
+
+
+def group(nodeid: str) -> str:
+    """Of a live test: tests of one group run one after the other."""
+    path, _, rest = nodeid.partition("::")
+    folder = path.split("/")[1]
+    if folder != "contract":
+        return MACHINE if folder in FOLDERS else path
+    parameters = rest.partition("[")[2].rstrip("]")
+    names = [one for one in PROVIDERS if f"{parameters}-".startswith(f"{one.name}-")]
+    if not names:
+        return path
+    provider = max(names, key=lambda one: len(one.name))
+    return MACHINE if provider.kind in KINDS else f"contract of {provider.name}"
+
+
+class Together(LoadScopeScheduling):  # type: ignore[misc]  # no types
+    """Sends whole groups, the largest first."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group(nodeid)
