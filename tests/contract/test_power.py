@@ -68,6 +68,7 @@ async def test_a_stopped_vm_has_no_counters(engine: Engine, make: Make) -> None:
 @contract("create", "power.shutdown", "power.start")
 async def test_the_guest_shuts_down(engine: Engine, booted: VmSpec) -> None:
     await engine.power(booted.ref, SHUTDOWN, Recorder())
+    await asyncio.sleep(1)  # no restart policy brings it back
     assert await state(engine, booted.ref) is PowerState.STOPPED
     await engine.power(booted.ref, START, Recorder())
     assert await state(engine, booted.ref) is PowerState.RUNNING

@@ -10,12 +10,14 @@ from panel.engines.common.power import GOAL, refuse
 from panel.engines.docker.client import Client, Json, container
 from panel.engines.docker.view import STATES, Found, Viewer
 from panel.engines.types import PowerAction, PowerState, Reporter
-from panel.errors import Conflict, EngineFailure, EngineTimeout, NotFound
+from panel.errors import Conflict, EngineTimeout, NotFound
 from panel.i18n import gettext_noop as _
 
 GOAL_SECONDS = 20.0
 POLL_SECONDS = 0.15
 UP_SECONDS = 0.4  # that a container must last to count as started
+AGAIN_SECONDS = 6.0  # within which Podman starts again what it should not
+AGAIN_GRACE = 5  # seconds that such a one has to end once more
 
 
 async def act(
@@ -71,26 +73,40 @@ async def _stop(client: Client, number: str, *, paused: bool) -> None:
 
 async def _shut_down(client: Client, one: Found, whole: Json, report: Reporter, seconds: float) -> None:
     signal = str((whole.get("Config") or {}).get("StopSignal") or "SIGTERM")
-    started = str((whole.get("State") or {}).get("StartedAt"))
     await report.step(_("Asking the guest to shut down"))
     with suppress(Conflict):  # it has ended by itself
         await client.post(container(one.id, "/kill"), signal=signal)
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         seen = await client.get(container(one.id, "/json"))
-        if state_of(seen) is not PowerState.RUNNING:
-            # by its restart policy Podman would start it again; to stop what has stopped tells it that this was meant
-            with suppress(Conflict, EngineFailure):
-                await client.post(container(one.id, "/stop"), t="0")
-            return
-        if str((seen.get("State") or {}).get("StartedAt")) != started:  # Podman was quicker: this one was not meant
-            await client.post(container(one.id, "/stop"), t="0")
+        if state_of(seen) is not PowerState.RUNNING or _started(seen) != _started(whole):
+            if client.podman:
+                await _keep_down(client, one.id, whole)
             return
         await asyncio.sleep(POLL_SECONDS)
     raise EngineTimeout(
         _("The VM did not follow within {seconds} s. Its main program does not end on the signal {signal}: stop it instead."),
         seconds=round(seconds), signal=signal,
     )  # fmt: skip
+
+
+async def _keep_down(client: Client, number: str, whole: Json) -> None:
+    """Docker remembers that a container was sent its stop signal; Podman (4.3) does not, and starts what has a restart policy
+    again, right after its end. To stop one that has ended tells it nothing: it is stopped when it is back."""
+    policy = str(((whole.get("HostConfig") or {}).get("RestartPolicy") or {}).get("Name") or "")
+    deadline = time.monotonic() + AGAIN_SECONDS
+    while policy not in {"", "no"} and time.monotonic() < deadline:
+        seen = await client.get(container(number, "/json"))
+        if state_of(seen) is PowerState.RUNNING and _started(seen) != _started(whole):
+            await client.post(container(number, "/stop"), t=str(AGAIN_GRACE))
+            return
+        if policy == "on-failure" and not int((seen.get("State") or {}).get("ExitCode") or 0):
+            return
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def _started(whole: Json) -> str:
+    return str((whole.get("State") or {}).get("StartedAt"))
 
 
 async def _reach(client: Client, number: str, goal: PowerState) -> None:
