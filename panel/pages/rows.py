@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
+from tortoise.expressions import Q
 from tortoise.functions import Count, Sum
 
 from panel import web
@@ -199,31 +200,29 @@ def _console_reason(vm: Vm) -> str | None:
 
 
 async def host_rows(hosts: Sequence[Host]) -> list[HostRow]:
-    """The rows of hosts. Two queries."""
-    ids = [host.id for host in hosts]
+    """The rows of hosts. One query."""
     given = {
         row["host_id"]: row
-        for row in await Vm.filter(host_id__in=ids)
-        .annotate(n=Count("id"), cpu=Sum("cpu_count"), memory=Sum("memory_mib"), disk=Sum("disk_gib"))
+        for row in await Vm.filter(host_id__in=[host.id for host in hosts])
+        .annotate(
+            n=Count("id"),
+            running=Count("id", _filter=Q(state=PowerState.RUNNING)),
+            cpu=Sum("cpu_count"),
+            memory=Sum("memory_mib"),
+            disk=Sum("disk_gib"),
+        )
         .group_by("host_id")
-        .values("host_id", "n", "cpu", "memory", "disk")
+        .values("host_id", "n", "running", "cpu", "memory", "disk")
     }
-    running = {
-        row["host_id"]: row["n"]
-        for row in await Vm.filter(host_id__in=ids, state=PowerState.RUNNING)
-        .annotate(n=Count("id"))
-        .group_by("host_id")
-        .values("host_id", "n")
-    }
-    return [_host_row(host, given.get(host.id, {}), running.get(host.id, 0)) for host in hosts]
+    return [_host_row(host, given.get(host.id, {})) for host in hosts]
 
 
-def _host_row(host: Host, given: dict[str, Any], running: int) -> HostRow:
+def _host_row(host: Host, given: dict[str, Any]) -> HostRow:
     return HostRow(
         host=host,
         url=web.url("pages.host", host=host.name),
         vm_count=given.get("n", 0),
-        running=running,
+        running=given.get("running", 0),
         cpu=int(given.get("cpu") or 0),
         memory_mib=int(given.get("memory") or 0),
         disk_gib=float(given.get("disk") or 0),

@@ -77,7 +77,7 @@ async def vms_page(actor: Actor) -> Response:
         shown = look.columns
     if view.filters["state"] not in {*PowerState, "creating"}:
         view.filters["state"] = ""
-    newest_vm = await Vm.all().order_by("-created_at").first()
+    newest_vm = await Vm.all().order_by("-created_at").first().values("created_at")
     query = await view.cut(Vm.filter(*await _conditions(view.filters)), SORTS)
     rows = await vm_rows(await query.prefetch_related("host", "nics"), history="history" in shown)
     hosts = await Host.all().order_by("name").values_list("name", flat=True)
@@ -97,7 +97,7 @@ async def vms_page(actor: Actor) -> Response:
         live_url=live_url(
             vms=[row.vm.id for row in rows],
             columns=shown,
-            new_vms=newest_vm.created_at if newest_vm else now(),
+            new_vms=newest_vm["created_at"] if newest_vm else now(),
             flags=("pick",),
         ),
     )
