@@ -166,7 +166,13 @@ def side() -> str:
 
 def url(endpoint: str, **values: Any) -> str:
     """The path of a route, with the sub-path that a reverse proxy adds."""
-    return url_for(endpoint, **values)
+    return _url(connection().root_path, endpoint, tuple(values.items()))
+
+
+@lru_cache(10_000)
+def _url(_root_path: str, endpoint: str, values: tuple[tuple[str, Any], ...]) -> str:
+    """Each page has the same forty, and Werkzeug builds each anew."""
+    return url_for(endpoint, **dict(values))
 
 
 def public_url(path: str) -> str:
