@@ -8,12 +8,13 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
+from markupsafe import Markup
 from tortoise.expressions import Q
 from tortoise.functions import Count, Sum
 
 from panel import web
-from panel.engines.types import PowerAction, PowerState
-from panel.i18n import Text
+from panel.engines.types import EngineKind, PowerState
+from panel.i18n import Text, fill, gettext, language
 from panel.i18n import gettext_noop as _
 from panel.models import Host, Task, TaskStatus, Vm
 from panel.pages.spark import Spark, spark_of
@@ -22,7 +23,7 @@ from panel.services.clock import now
 from panel.services.consoles import kinds
 from panel.services.engines import capabilities
 from panel.services.labels import tags_of
-from panel.services.power import why_not
+from panel.services.power import refusal
 from panel.services.tasks import LIVING
 
 LATEST_TASKS = 30
@@ -31,11 +32,13 @@ TASK_STATES = {TaskStatus.SUCCEEDED: "success", TaskStatus.INTERRUPTED: "unsettl
 
 @dataclass(frozen=True, slots=True)
 class PowerButton:
-    """A power action as a button. ``reason``: why it cannot be pressed now, and what would mend it."""
+    """A power action as a button. ``symbol``: its ``icon``, drawn; ``reason``: why it cannot be pressed now, and what would
+    mend it."""
 
     action: str
     label: str
     icon: str
+    symbol: Markup
     reason: str | None
     confirm: dict[str, str] | None
 
@@ -142,7 +145,7 @@ def _vm_row(vm: Vm, task: Mapping[str, Any] | None, tags: tuple[str, ...], cpu: 
         started = task["status"] is TaskStatus.RUNNING or task["percent"]
         url = web.url("pages.task", task=task["id"])
         busy = Busy(task["id"], task_word(task["kind"]), task["percent"] if started else None, url)
-    buttons = tuple(_button(vm, action, busy) for action in ACTIONS)
+    buttons = _buttons(vm, busy)
     main = next((button for button in buttons if button.reason is None), buttons[0])
     return VmRow(
         vm=vm,
@@ -174,17 +177,43 @@ def _urls(_root_path: str, host: str, vm: str) -> tuple[str, str, str, str]:
     )
 
 
-def _button(vm: Vm, action: PowerAction, busy: Busy | None) -> PowerButton:
-    label, icon = ACTIONS[action]
-    text = why_not(vm, action)
-    reason = localised(text).translate() if text else None
-    if busy is not None and not vm.creating:
-        reason = say(_("Busy: {task}."), task=busy.title)
-    title = vm.title or vm.name
-    confirm = (
-        {"text": say(CONFIRM[action], name=title), "title": f"{say(label)}: {title}"} if action in CONFIRM else None
+def _buttons(vm: Vm, busy: Busy | None) -> tuple[PowerButton, ...]:
+    host, title = vm.host, vm.title or vm.name
+    busy_reason = say(_("Busy: {task}."), task=busy.title) if busy is not None and not vm.creating else None
+    return tuple(
+        PowerButton(
+            button.action,
+            button.label,
+            button.icon,
+            button.symbol,
+            busy_reason or (button.reason and fill(button.reason, {"name": vm.name})),
+            button.confirm and {key: fill(text, {"name": title}) for key, text in button.confirm.items()},
+        )
+        for button in _buttons_of_any(
+            web.connection().root_path,
+            language(),
+            host.engine,
+            vm.state,
+            vm.creating,
+            "" if host.enabled else host.name,
+        )
     )
-    return PowerButton(str(action), say(label), icon, reason, confirm)
+
+
+@lru_cache(1000)
+def _buttons_of_any(
+    _root_path: str, _language: str, engine: EngineKind, state: PowerState, creating: bool, disabled: str
+) -> tuple[PowerButton, ...]:
+    """The buttons of any VM in such a state, its ``{name}`` still to be filled in: most rows of a list are alike in these."""
+    made: list[PowerButton] = []
+    for action, (label, icon) in ACTIONS.items():
+        text = refusal(action, engine, state, creating=creating, disabled=disabled)
+        confirm = (
+            {"text": gettext(CONFIRM[action]), "title": f"{gettext(label)}: {{name}}"} if action in CONFIRM else None
+        )
+        reason = localised(text).translate() if text else None
+        made.append(PowerButton(str(action), gettext(label), icon, web.icon(icon), reason, confirm))
+    return tuple(made)
 
 
 def _console_reason(vm: Vm) -> str | None:
