@@ -11,12 +11,14 @@ from typing import Any
 from markupsafe import Markup
 from tortoise.expressions import Q
 from tortoise.functions import Count, Sum
+from tortoise.query_utils import Prefetch
+from tortoise.queryset import QuerySet
 
 from panel import web
 from panel.engines.types import EngineKind, PowerState
 from panel.i18n import Text, fill, gettext, language
 from panel.i18n import gettext_noop as _
-from panel.models import Host, Task, TaskStatus, Vm
+from panel.models import Host, Nic, Task, TaskStatus, Vm
 from panel.pages.spark import Spark, spark_of
 from panel.pages.words import ACTIONS, CONFIRM, localised, say, task_word
 from panel.services.clock import now
@@ -27,6 +29,10 @@ from panel.services.power import refusal
 from panel.services.tasks import LIVING
 
 LATEST_TASKS = 30
+LISTED = (
+    "id", "host_id", "name", "title", "os_name", "cpu_count", "memory_mib", "disk_gib", "creating", "created_at",
+    "state", "known_state", "seen_at", "cpu_percent", "memory_used_mib",
+)  # fmt: skip
 TASK_STATES = {TaskStatus.SUCCEEDED: "success", TaskStatus.INTERRUPTED: "unsettled"}  # names of the style sheet
 
 
@@ -118,9 +124,15 @@ class TaskRow:
     again: bool  # it can be tried again
 
 
+def listed(query: QuerySet[Vm]) -> QuerySet[Vm]:
+    """The VMs with what a row of a list shows of them, and no more: most of what is kept of a VM and of its host is JSON."""
+    hosts, nics = Host.all().only("id", "name", "engine", "enabled"), Nic.all().only("id", "vm_id", "addresses")
+    return query.only(*LISTED).prefetch_related(Prefetch("host", hosts), Prefetch("nics", nics))
+
+
 async def vm_rows(vms: Sequence[Vm], *, history: bool = False) -> list[VmRow]:
-    """The rows of VMs whose ``host`` and ``nics`` are fetched. Two queries, one more with ``history``: the line of the
-    last hour."""
+    """The rows of VMs whose ``host`` and ``nics`` are fetched, as by ``listed``. Two queries, one more with ``history``: the
+    line of the last hour."""
     ids = [vm.id for vm in vms]
     busy = {
         task["vm_id"]: task
@@ -134,8 +146,13 @@ async def vm_rows(vms: Sequence[Vm], *, history: bool = False) -> list[VmRow]:
 
 
 async def vm_rows_by_id(ids: Iterable[int], *, history: bool = False) -> list[VmRow]:
-    """The rows of these VMs, as far as they exist."""
-    return await vm_rows(await Vm.filter(id__in=list(ids)).prefetch_related("host", "nics"), history=history)
+    """The rows of these VMs for a list, as far as they exist."""
+    return await vm_rows(await listed(Vm.filter(id__in=list(ids))), history=history)
+
+
+async def whole_rows_by_id(ids: Iterable[int]) -> list[VmRow]:
+    """The same with all that is kept of the VMs, for their pages."""
+    return await vm_rows(await Vm.filter(id__in=list(ids)).prefetch_related("host", "nics"))
 
 
 def _vm_row(vm: Vm, task: Mapping[str, Any] | None, tags: tuple[str, ...], cpu: Sequence[float | None]) -> VmRow:
