@@ -1,7 +1,5 @@
 from tortoise import migrations
 from tortoise.migrations import operations as ops
-from panel.engines.types import PowerState
-from tortoise import fields
 from tortoise.indexes import Index
 
 
@@ -15,16 +13,6 @@ class Migration(migrations.Migration):
             model_name="Vm",
             name=None,
             fields=["title", "name"],
-        ),
-        ops.AlterField(
-            model_name="Vm",
-            name="state",
-            field=fields.CharEnumField(
-                default=PowerState.UNKNOWN,
-                description="RUNNING: running\nSTOPPED: stopped\nSUSPENDED: suspended\nCRASHED: crashed\nUNKNOWN: unknown\nMISSING: missing",
-                enum_type=PowerState,
-                max_length=16,
-            ),
         ),
         ops.AddIndex(
             model_name="Vm",

@@ -40,7 +40,7 @@ class Vm(Model):
     created_at = fields.DatetimeField(auto_now_add=True)
 
     # what was seen
-    state = fields.CharEnumField(PowerState, max_length=16, default=PowerState.UNKNOWN)
+    state = fields.CharEnumField(PowerState, max_length=16, default=PowerState.UNKNOWN, db_index=True)
     known_state = fields.CharEnumField(PowerState, max_length=16, default=PowerState.UNKNOWN)  # last seen for sure
     state_since = fields.DatetimeField(null=True)
     seen_at = fields.DatetimeField(null=True)
