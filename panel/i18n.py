@@ -107,7 +107,12 @@ def language() -> str:
 
 def locale() -> Locale:
     """Babel's locale for the current language."""
-    return Locale.parse("zh_Hans_CN" if language() == "zh" else "en")
+    return _locale("zh_Hans_CN" if language() == "zh" else "en")
+
+
+@cache
+def _locale(identifier: str) -> Locale:
+    return Locale.parse(identifier)
 
 
 def set_language(code: str) -> None:

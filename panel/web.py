@@ -35,6 +35,7 @@ from panel.models import Session
 from panel.security import Actor, Source, same, unveil, veil
 from panel.services.container import Services
 from panel.services.uploads import PIECE
+from panel.templating import MODULES, PanelEnvironment
 
 SESSION_COOKIE = "openidcs_session"
 LANGUAGE_COOKIE = "openidcs_language"
@@ -165,7 +166,13 @@ def side() -> str:
 
 def url(endpoint: str, **values: Any) -> str:
     """The path of a route, with the sub-path that a reverse proxy adds."""
-    return url_for(endpoint, **values)
+    return _url(connection().root_path, endpoint, tuple(values.items()))
+
+
+@lru_cache(10_000)
+def _url(_root_path: str, endpoint: str, values: tuple[tuple[str, Any], ...]) -> str:
+    """Each page has the same forty, and Werkzeug builds each anew."""
+    return url_for(endpoint, **dict(values))
 
 
 def public_url(path: str) -> str:
@@ -282,7 +289,7 @@ def _takes_gzip() -> bool:
 
 def make_environment() -> Environment:
     """Jinja, rendered synchronously: Quart's own environment is async and twice as slow on long tables."""
-    environment = Environment(
+    environment = PanelEnvironment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=select_autoescape(default=True, default_for_string=True),
         undefined=StrictUndefined,
@@ -290,6 +297,7 @@ def make_environment() -> Environment:
         lstrip_blocks=True,
         extensions=["jinja2.ext.i18n"],
         auto_reload=False,
+        cache_size=-1,  # all of them: keeping count of which was used last costs more than it saves
     )
     environment.install_gettext_callables(  # type: ignore[attr-defined]
         i18n.gettext, i18n.ngettext, newstyle=True
@@ -362,7 +370,7 @@ async def render(template: str, /, **context: Any) -> str:
     }
     for more in _contexts if current else ():
         common |= await more()
-    return _environment().get_template(template).render(common | context)
+    return _environment().get_template(template).render(common | context | {MODULES: {}})
 
 
 def _current_path() -> str:
@@ -372,5 +380,5 @@ def _current_path() -> str:
 
 def partial(template: str, macro: str, /, *args: Any, **context: Any) -> str:
     """One macro of a template, for a fragment that is pushed to a page."""
-    module = _environment().get_template(template).make_module(context)
+    module = _environment().get_template(template).make_module(context | {MODULES: {}})
     return str(getattr(module, macro)(*args))

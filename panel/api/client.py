@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -21,8 +20,7 @@ from panel.i18n import gettext_noop as _
 from panel.models import Host, Task, TaskStatus
 from panel.security import Actor, Permission
 from panel.services.consoles import LIFETIMES, Purpose
-from panel.services.labels import tags_of
-from panel.services.listed import ListedVm, vms_of
+from panel.services.listed import vms_of
 from panel.services.specs import NicRequest, VmRequest
 from panel.services.texts import unpack
 from panel.services.traffic import totals
@@ -43,14 +41,14 @@ def _register_reads(api: Blueprint) -> None:
         """虚拟机列表: all VMs of a host, as last seen."""
         actor.require(Permission.VIEW)
         host = await web.services().hosts.get(hs_name)
-        return {"vms": await _told_of(host, await vms_of(host))}
+        return {"vms": [vm_out(vm, host.name) for vm in await vms_of(host)]}
 
     @endpoint(api, "GET", "/client/detail/<hs_name>/<vm_uuid>", answer=answers.VmOut)
     async def get_vm(actor: Actor, hs_name: str, vm_uuid: str) -> dict[str, Any]:
         """虚拟机详情: one VM, as last seen."""
         actor.require(Permission.VIEW)
         vm = await web.services().vms.get(hs_name, vm_uuid)
-        return (await _told_of(vm.host, await vms_of(vm.host, vm.name)))[0]
+        return vm_out((await vms_of(vm.host, vm.name))[0], vm.host.name)
 
     @endpoint(api, "GET", "/client/status/<hs_name>/<vm_uuid>", answer=answers.VmStatusOut)
     async def vm_status(actor: Actor, hs_name: str, vm_uuid: str) -> answers.VmStatusOut:
@@ -66,12 +64,6 @@ def _register_reads(api: Blueprint) -> None:
         ticket = await web.services().consoles.issue(actor, vm, Purpose.PAGE)
         path = web.url("console.page", host=hs_name, vm=vm_uuid, ticket=ticket)
         return {"url": web.public_url(path), "expires_in": int(LIFETIMES[Purpose.PAGE].total_seconds())}
-
-
-async def _told_of(host: Host, vms: Sequence[ListedVm]) -> list[dict[str, Any]]:
-    ids = [vm.id for vm in vms]
-    used, tags = await totals(ids), await tags_of(ids)
-    return [vm_out(vm, host.name, used.get(vm.id, 0), tags.get(vm.id, ())) for vm in vms]
 
 
 def _register_writes(api: Blueprint) -> None:

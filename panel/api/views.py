@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
@@ -68,8 +68,8 @@ def host_status_out(host: Host) -> HostStatusOut:
     )
 
 
-def vm_out(vm: ListedVm, host_name: str, used_bytes: int, tags: Iterable[str]) -> dict[str, Any]:
-    """A VM as ``VmOut`` says. A dict, as a host may have thousands; ``used_bytes``: its traffic of this month."""
+def vm_out(vm: ListedVm, host_name: str) -> dict[str, Any]:
+    """A VM as ``VmOut`` says. A dict, as a host may have thousands."""
     return {
         "vm_uuid": vm.name,
         "vm_name": vm.title or vm.name,
@@ -94,12 +94,12 @@ def vm_out(vm: ListedVm, host_name: str, used_bytes: int, tags: Iterable[str]) -
         "creating": vm.creating,
         "managed": vm.managed,
         "pending": vm.pending,
-        "tags": list(tags),
+        "tags": vm.tags,
         "notes": vm.notes,
         "speed_u": vm.limits.get("speed_u", 0),
         "speed_d": vm.limits.get("speed_d", 0),
         "flu_num": vm.limits.get("flu_num", 0),
-        "flu_usage": _gib(used_bytes),
+        "flu_usage": _gib(vm.used_bytes),
         "at_limit": vm.at_limit,
         "created_at": vm.created_at,
     }
@@ -157,8 +157,10 @@ def _gib(size_bytes: int) -> float:
     return round(size_bytes / GIB, 6)
 
 
-def _first(addresses: Iterable[str], version: int) -> str:
+def _first(addresses: Sequence[str], version: int) -> str:
     """The first address of a version, the lowest of those that are not link-local before the others."""
+    if not addresses:
+        return ""
     found = [known[1:] for known in map(_known_address, addresses) if known[0] == version]
     return min(found)[1] if found else ""
 

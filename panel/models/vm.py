@@ -58,7 +58,12 @@ class Vm(Model):
     class Meta:
         table = "vm"
         unique_together = (("host", "name"), ("host", "ref"))
-        indexes = (("title", "name"),)  # how the list is sorted as it comes
+        indexes = (
+            ("title", "name", "id", "os_name"),  # how the list is sorted as it comes, and what is searched
+            ("state", "creating", "title", "name"),  # the same of one state
+            ("host_id", "state", "cpu_count", "memory_mib", "disk_gib"),  # what is counted of each host
+            ("created_at",),  # the newest
+        )
         ordering = ("name",)
 
 

@@ -14,7 +14,7 @@ from panel.errors import InvalidInput, PanelError
 from panel.i18n import gettext
 from panel.i18n import gettext_noop as _
 from panel.models import Task
-from panel.pages.rows import VmRow, task_rows, vm_rows_by_id
+from panel.pages.rows import VmRow, task_rows, whole_rows_by_id
 from panel.pages.shared import came_from, flashed, form_data, get, local_path, page, post, to
 from panel.pages.topics import live_url
 from panel.pages.vms import power_action
@@ -113,7 +113,7 @@ async def _act(actor: Actor, choice: Choice, action: PowerAction, left: bool) ->
 async def choices_of(ids: Sequence[int], action: PowerAction | None = None) -> list[Choice]:
     """The VMs of these ids, in their order, as the database knows them. A VM that is gone is called as its last task
     called it. ``action``: a power action that is wanted of them."""
-    rows = {row.vm.id: row for row in await vm_rows_by_id(ids)}
+    rows = {row.vm.id: row for row in await whole_rows_by_id(ids)}
     gone = [one for one in ids if one not in rows]
     last = await Task.filter(vm_id__in=gone).order_by("created_at").values_list("vm_id", "vm_name") if gone else []
     names = dict(last)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from quart import request
 
 from panel import web
-from panel.i18n import gettext, ngettext
+from panel.i18n import gettext, language, ngettext
 from panel.i18n import gettext_noop as _
 from panel.pages.lists import SIZES
 
@@ -28,6 +29,7 @@ COLUMNS: dict[str, str] = {
 }
 USUAL = ("state", "host", "addresses", "cpu", "history", "memory", "tags")
 PLAIN: tuple[str, ...] = ("state", "host", "addresses", "cpu", "memory")  # of lists within other pages
+USAGE = frozenset({"cpu", "memory"})  # shown as a bar
 NONE = "none"  # only the names
 
 
@@ -67,9 +69,14 @@ def kept() -> Look:
 
 
 @web.add_filter
-def column_head(key: str) -> tuple[str, str]:
-    """A column's key and what it is called."""
-    return key, column_word(key)
+def column_cells(columns: Iterable[str]) -> tuple[tuple[str, str, str], ...]:
+    """Of each column its key, the class of its cells, and what it is called."""
+    return _cells(tuple(columns), language())
+
+
+@lru_cache(1000)
+def _cells(columns: tuple[str, ...], _language: str) -> tuple[tuple[str, str, str], ...]:
+    return tuple((key, f"cell-{'usage' if key in USAGE else key}", column_word(key)) for key in columns)
 
 
 @web.add_global

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 
 from babel.dates import format_timedelta
 from babel.numbers import format_decimal
 
 from panel import web
-from panel.i18n import Text, gettext, locale
+from panel.i18n import Text, gettext, language, locale
 from panel.i18n import gettext_noop as _
 from panel.pages import words
 from panel.services.clock import now
@@ -19,7 +20,13 @@ NOTHING = "–"
 
 def decimal(value: float, digits: int = 1) -> str:
     """A number with at most ``digits`` decimals, grouped and pointed as the reader does."""
-    return format_decimal(round(value, digits), format="#,##0." + "#" * digits if digits else "#,##0", locale=locale())
+    return _decimal(round(value, digits), digits, language())
+
+
+@lru_cache(10_000)
+def _decimal(value: float, digits: int, _language: str) -> str:
+    """A list shows the same few numbers in each row, and Babel reads the pattern for each anew."""
+    return format_decimal(value, format="#,##0." + "#" * digits if digits else "#,##0", locale=locale())
 
 
 @web.add_filter

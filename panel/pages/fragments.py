@@ -22,7 +22,7 @@ from panel.pages.network import address_reason, forward_rows
 from panel.pages.numbers import latest, overview
 from panel.pages.proxies import domain_rows
 from panel.pages.published import published_of
-from panel.pages.rows import VmRow, host_rows, task_rows, vm_rows_by_id
+from panel.pages.rows import VmRow, host_rows, task_rows, vm_rows_by_id, whole_rows_by_id
 from panel.pages.snapshots import snapshot_list
 from panel.pages.topics import MOST_ROWS, Topics
 from panel.services.tasks import LIVING
@@ -128,7 +128,7 @@ class Fragments:
 
     async def _vm(self, ids: list[int]) -> list[str]:
         made: list[str] = []
-        rows = await vm_rows_by_id(ids)
+        rows = await whole_rows_by_id(ids)
         for row in rows:
             made.append(self._partial(VM, "vm_head", row, True))
             if self._topics.network:

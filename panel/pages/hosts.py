@@ -15,7 +15,7 @@ from panel.models import Host, Vm
 from panel.pages.forms import Form
 from panel.pages.hostforms import EngineForm, NetworkForm
 from panel.pages.lists import SIZES, listing
-from panel.pages.rows import host_rows, host_tasks, newest, vm_rows
+from panel.pages.rows import host_rows, host_tasks, listed, newest, vm_rows
 from panel.pages.shared import done, form_data, get, page, post
 from panel.pages.topics import live_url
 from panel.pages.usage import usage_of_host
@@ -73,7 +73,7 @@ async def host_page_with(host: Host, tab: str, *, status: int = 200, **changed: 
     from panel.pages import images, networks  # which post back to this page
 
     vms = Vm.filter(host_id=host.id).order_by("title", "name").limit(VMS_SHOWN)
-    rows = await vm_rows(await vms.prefetch_related("host", "nics")) if tab == "overview" else []
+    rows = await vm_rows(await listed(vms)) if tab == "overview" else []
     form = EngineForm(host.engine, host=host)
     values: dict[str, Any] = {"form": form, "delete": Form(None), "tested": None, "flashes": []}
     values["network_form"] = NetworkForm(host)

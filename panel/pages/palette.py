@@ -16,7 +16,7 @@ from panel.i18n import LANGUAGES, gettext, ngettext
 from panel.i18n import gettext_noop as _
 from panel.models import Host, Vm
 from panel.pages.navigation import PLACES, WITHIN, Place
-from panel.pages.rows import VmRow, vm_rows
+from panel.pages.rows import VmRow, listed, vm_rows
 from panel.pages.shared import came_from, get, to
 from panel.pages.words import ACTIONS, say
 from panel.security import Actor, Permission
@@ -150,7 +150,7 @@ async def _vms(text: str) -> list[VmRow]:
         default="2",
     )
     query = query.annotate(closeness=closeness).order_by("closeness", "title", "name", "id").limit(VMS_SHOWN)
-    return await vm_rows(await query.prefetch_related("host", "nics"))
+    return await vm_rows(await listed(query))
 
 
 async def _able(wanted: str) -> list[VmRow]:
@@ -158,7 +158,7 @@ async def _able(wanted: str) -> list[VmRow]:
     query = Vm.filter(creating=False, host__enabled=True).order_by("title", "name", "id")
     if wanted != CONSOLE:
         query = query.filter(state__in=list(ALLOWED[PowerAction(wanted)]))
-    rows = await vm_rows(await query.limit(VMS_SHOWN).prefetch_related("host", "nics"))
+    rows = await vm_rows(await listed(query.limit(VMS_SHOWN)))
     return [row for row in rows if _act(row, wanted).reason is None][:OFFERED]
 
 

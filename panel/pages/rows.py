@@ -8,33 +8,43 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
+from markupsafe import Markup
+from tortoise.expressions import Q
 from tortoise.functions import Count, Sum
+from tortoise.query_utils import Prefetch
+from tortoise.queryset import QuerySet
 
 from panel import web
-from panel.engines.types import PowerAction, PowerState
-from panel.i18n import Text
+from panel.engines.types import EngineKind, PowerState
+from panel.i18n import Text, fill, gettext, language
 from panel.i18n import gettext_noop as _
-from panel.models import Host, Task, TaskStatus, Vm
+from panel.models import Host, Nic, Task, TaskStatus, Vm
 from panel.pages.spark import Spark, spark_of
 from panel.pages.words import ACTIONS, CONFIRM, localised, say, task_word
 from panel.services.clock import now
 from panel.services.consoles import kinds
 from panel.services.engines import capabilities
 from panel.services.labels import tags_of
-from panel.services.power import why_not
+from panel.services.power import refusal
 from panel.services.tasks import LIVING
 
 LATEST_TASKS = 30
+LISTED = (
+    "id", "host_id", "name", "title", "os_name", "cpu_count", "memory_mib", "disk_gib", "creating", "created_at",
+    "state", "known_state", "seen_at", "cpu_percent", "memory_used_mib",
+)  # fmt: skip
 TASK_STATES = {TaskStatus.SUCCEEDED: "success", TaskStatus.INTERRUPTED: "unsettled"}  # names of the style sheet
 
 
 @dataclass(frozen=True, slots=True)
 class PowerButton:
-    """A power action as a button. ``reason``: why it cannot be pressed now, and what would mend it."""
+    """A power action as a button. ``symbol``: its ``icon``, drawn; ``reason``: why it cannot be pressed now, and what would
+    mend it."""
 
     action: str
     label: str
     icon: str
+    symbol: Markup
     reason: str | None
     confirm: dict[str, str] | None
 
@@ -114,9 +124,15 @@ class TaskRow:
     again: bool  # it can be tried again
 
 
+def listed(query: QuerySet[Vm]) -> QuerySet[Vm]:
+    """The VMs with what a row of a list shows of them, and no more: most of what is kept of a VM and of its host is JSON."""
+    hosts, nics = Host.all().only("id", "name", "engine", "enabled"), Nic.all().only("id", "vm_id", "addresses")
+    return query.only(*LISTED).prefetch_related(Prefetch("host", hosts), Prefetch("nics", nics))
+
+
 async def vm_rows(vms: Sequence[Vm], *, history: bool = False) -> list[VmRow]:
-    """The rows of VMs whose ``host`` and ``nics`` are fetched. Two queries, one more with ``history``: the line of the
-    last hour."""
+    """The rows of VMs whose ``host`` and ``nics`` are fetched, as by ``listed``. Two queries, one more with ``history``: the
+    line of the last hour."""
     ids = [vm.id for vm in vms]
     busy = {
         task["vm_id"]: task
@@ -130,8 +146,13 @@ async def vm_rows(vms: Sequence[Vm], *, history: bool = False) -> list[VmRow]:
 
 
 async def vm_rows_by_id(ids: Iterable[int], *, history: bool = False) -> list[VmRow]:
-    """The rows of these VMs, as far as they exist."""
-    return await vm_rows(await Vm.filter(id__in=list(ids)).prefetch_related("host", "nics"), history=history)
+    """The rows of these VMs for a list, as far as they exist."""
+    return await vm_rows(await listed(Vm.filter(id__in=list(ids))), history=history)
+
+
+async def whole_rows_by_id(ids: Iterable[int]) -> list[VmRow]:
+    """The same with all that is kept of the VMs, for their pages."""
+    return await vm_rows(await Vm.filter(id__in=list(ids)).prefetch_related("host", "nics"))
 
 
 def _vm_row(vm: Vm, task: Mapping[str, Any] | None, tags: tuple[str, ...], cpu: Sequence[float | None]) -> VmRow:
@@ -141,7 +162,7 @@ def _vm_row(vm: Vm, task: Mapping[str, Any] | None, tags: tuple[str, ...], cpu: 
         started = task["status"] is TaskStatus.RUNNING or task["percent"]
         url = web.url("pages.task", task=task["id"])
         busy = Busy(task["id"], task_word(task["kind"]), task["percent"] if started else None, url)
-    buttons = tuple(_button(vm, action, busy) for action in ACTIONS)
+    buttons = _buttons(vm, busy)
     main = next((button for button in buttons if button.reason is None), buttons[0])
     return VmRow(
         vm=vm,
@@ -173,17 +194,43 @@ def _urls(_root_path: str, host: str, vm: str) -> tuple[str, str, str, str]:
     )
 
 
-def _button(vm: Vm, action: PowerAction, busy: Busy | None) -> PowerButton:
-    label, icon = ACTIONS[action]
-    text = why_not(vm, action)
-    reason = localised(text).translate() if text else None
-    if busy is not None and not vm.creating:
-        reason = say(_("Busy: {task}."), task=busy.title)
-    title = vm.title or vm.name
-    confirm = (
-        {"text": say(CONFIRM[action], name=title), "title": f"{say(label)}: {title}"} if action in CONFIRM else None
+def _buttons(vm: Vm, busy: Busy | None) -> tuple[PowerButton, ...]:
+    host, title = vm.host, vm.title or vm.name
+    busy_reason = say(_("Busy: {task}."), task=busy.title) if busy is not None and not vm.creating else None
+    return tuple(
+        PowerButton(
+            button.action,
+            button.label,
+            button.icon,
+            button.symbol,
+            busy_reason or (button.reason and fill(button.reason, {"name": vm.name})),
+            button.confirm and {key: fill(text, {"name": title}) for key, text in button.confirm.items()},
+        )
+        for button in _buttons_of_any(
+            web.connection().root_path,
+            language(),
+            host.engine,
+            vm.state,
+            vm.creating,
+            "" if host.enabled else host.name,
+        )
     )
-    return PowerButton(str(action), say(label), icon, reason, confirm)
+
+
+@lru_cache(1000)
+def _buttons_of_any(
+    _root_path: str, _language: str, engine: EngineKind, state: PowerState, creating: bool, disabled: str
+) -> tuple[PowerButton, ...]:
+    """The buttons of any VM in such a state, its ``{name}`` still to be filled in: most rows of a list are alike in these."""
+    made: list[PowerButton] = []
+    for action, (label, icon) in ACTIONS.items():
+        text = refusal(action, engine, state, creating=creating, disabled=disabled)
+        confirm = (
+            {"text": gettext(CONFIRM[action]), "title": f"{gettext(label)}: {{name}}"} if action in CONFIRM else None
+        )
+        reason = localised(text).translate() if text else None
+        made.append(PowerButton(str(action), gettext(label), icon, web.icon(icon), reason, confirm))
+    return tuple(made)
 
 
 def _console_reason(vm: Vm) -> str | None:
@@ -199,31 +246,29 @@ def _console_reason(vm: Vm) -> str | None:
 
 
 async def host_rows(hosts: Sequence[Host]) -> list[HostRow]:
-    """The rows of hosts. Two queries."""
-    ids = [host.id for host in hosts]
+    """The rows of hosts. One query."""
     given = {
         row["host_id"]: row
-        for row in await Vm.filter(host_id__in=ids)
-        .annotate(n=Count("id"), cpu=Sum("cpu_count"), memory=Sum("memory_mib"), disk=Sum("disk_gib"))
+        for row in await Vm.filter(host_id__in=[host.id for host in hosts])
+        .annotate(
+            n=Count("id"),
+            running=Count("id", _filter=Q(state=PowerState.RUNNING)),
+            cpu=Sum("cpu_count"),
+            memory=Sum("memory_mib"),
+            disk=Sum("disk_gib"),
+        )
         .group_by("host_id")
-        .values("host_id", "n", "cpu", "memory", "disk")
+        .values("host_id", "n", "running", "cpu", "memory", "disk")
     }
-    running = {
-        row["host_id"]: row["n"]
-        for row in await Vm.filter(host_id__in=ids, state=PowerState.RUNNING)
-        .annotate(n=Count("id"))
-        .group_by("host_id")
-        .values("host_id", "n")
-    }
-    return [_host_row(host, given.get(host.id, {}), running.get(host.id, 0)) for host in hosts]
+    return [_host_row(host, given.get(host.id, {})) for host in hosts]
 
 
-def _host_row(host: Host, given: dict[str, Any], running: int) -> HostRow:
+def _host_row(host: Host, given: dict[str, Any]) -> HostRow:
     return HostRow(
         host=host,
         url=web.url("pages.host", host=host.name),
         vm_count=given.get("n", 0),
-        running=running,
+        running=given.get("running", 0),
         cpu=int(given.get("cpu") or 0),
         memory_mib=int(given.get("memory") or 0),
         disk_gib=float(given.get("disk") or 0),

@@ -21,7 +21,7 @@ from panel.pages.labels import labels_context
 from panel.pages.lists import SIZES, listing
 from panel.pages.listview import FILTERS, chips
 from panel.pages.published import published_of
-from panel.pages.rows import VmRow, newest, vm_rows, vm_tasks
+from panel.pages.rows import VmRow, listed, newest, vm_rows, vm_tasks
 from panel.pages.shared import came_from, done, form_data, get, page, post
 from panel.pages.topics import live_url
 from panel.pages.usage import usage_of_vm
@@ -77,9 +77,9 @@ async def vms_page(actor: Actor) -> Response:
         shown = look.columns
     if view.filters["state"] not in {*PowerState, "creating"}:
         view.filters["state"] = ""
-    newest_vm = await Vm.all().order_by("-created_at").first()
+    newest_vm = await Vm.all().order_by("-created_at").first().values("created_at")
     query = await view.cut(Vm.filter(*await _conditions(view.filters)), SORTS)
-    rows = await vm_rows(await query.prefetch_related("host", "nics"), history="history" in shown)
+    rows = await vm_rows(await listed(query), history="history" in shown)
     hosts = await Host.all().order_by("name").values_list("name", flat=True)
     return await page(
         "pages/vms/list.html",
@@ -97,7 +97,7 @@ async def vms_page(actor: Actor) -> Response:
         live_url=live_url(
             vms=[row.vm.id for row in rows],
             columns=shown,
-            new_vms=newest_vm.created_at if newest_vm else now(),
+            new_vms=newest_vm["created_at"] if newest_vm else now(),
             flags=("pick",),
         ),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from panel.engines.types import PowerAction, PowerState
+from panel.engines.types import EngineKind, PowerAction, PowerState
 from panel.errors import Conflict, EngineFailure, NotFound
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
@@ -41,15 +41,28 @@ IMPOSSIBLE = _("VM {name} is {state}: {action} is not possible.")
 
 def why_not(vm: Vm, action: PowerAction) -> Text | None:
     """Why an action makes no sense for a VM as last seen; None when it does. For buttons: the act itself looks again."""
-    reason = capabilities(vm.host.engine).why_not(f"power.{action}")
+    host = vm.host
+    reason = refusal(action, host.engine, vm.state, creating=vm.creating, disabled="" if host.enabled else host.name)
+    return Text(reason.msgid, {"name": vm.name} | dict(reason.params)) if reason else None
+
+
+def refusal(
+    action: PowerAction, engine: EngineKind, state: PowerState, *, creating: bool, disabled: str
+) -> Text | None:
+    """The same of any VM of an engine in a state: the VM's ``name`` is left to be filled in.
+
+    Args:
+        disabled: the name of the VM's host, if that is disabled.
+    """
+    reason = capabilities(engine).why_not(f"power.{action}")
     if reason is not None:
         return Text(reason)
-    if vm.creating:
+    if creating:
         return Text(_("The VM is being made."))
-    if not vm.host.enabled:
-        return Text(_("Host {name} is disabled. Enable it first."), {"name": vm.host.name})
-    if vm.state not in ALLOWED[action]:
-        return Text(IMPOSSIBLE, {"name": vm.name, "state": vm.state, "action": action})
+    if disabled:
+        return Text(_("Host {name} is disabled. Enable it first."), {"name": disabled})
+    if state not in ALLOWED[action]:
+        return Text(IMPOSSIBLE, {"state": state, "action": action})
     return None
 
 

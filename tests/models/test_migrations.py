@@ -146,6 +146,33 @@ async def test_the_schema_is_that_of_the_models() -> None:
     await close_database()
 
 
+async def uniques(table: str, *, sqlite: bool) -> set[frozenset[str]]:
+    """The sets of columns that the database keeps unique together."""
+    ask = connections.get("default").execute_query_dict
+    if sqlite:
+        names = [row["name"] for row in await ask(f'PRAGMA index_list("{table}")') if row["unique"]]
+        found = [await ask(f'PRAGMA index_info("{name}")') for name in names]
+        return {frozenset(row["name"] for row in rows) for rows in found}
+    rows = await ask(
+        "SELECT array_agg(a.attname::text) AS names FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND "
+        f"a.attnum = ANY(i.indkey) WHERE i.indisunique AND i.indrelid = '\"{table}\"'::regclass GROUP BY i.indexrelid"
+    )
+    return {frozenset(row["names"]) for row in rows}
+
+
+async def test_what_is_unique_together_is_kept_so_by_the_database(filled: str) -> None:
+    """Tortoise makes a table of SQLite anew to alter a field, and the new one has lost these."""
+    await open_database(filled)
+    groups = 0
+    for model in MODELS:
+        kept = await uniques(model._meta.db_table, sqlite=filled.startswith("sqlite://"))
+        for group in model._meta.unique_together:
+            columns = frozenset(model._meta.fields_map[name].source_field or name for name in group)
+            assert columns in kept, (model.__name__, group, kept)
+            groups += 1
+    assert groups > 10
+
+
 OLD_ROWS = (
     """INSERT INTO host (id, name, engine, address, "user", secret, disks_path, images_path, launch_path, options, enabled,
        created_at, health, version, leftovers)
