@@ -212,6 +212,7 @@ def create_app(settings: Settings) -> Quart:
         openapi_provider_class=ApiDocument,
     )
     app.json = JsonProvider(app)
+    web.keep_templates(settings.data_folder / "templates")
     app.register_blueprint(api, url_prefix="/api")
     app.register_blueprint(pages)
     app.register_blueprint(console)

@@ -5,11 +5,16 @@ Each of the classes does what Jinja's does, in the cases that pages are made of 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
 from types import FunctionType
 from typing import Any, cast
 
-from jinja2 import Environment, Template, nodes
+from jinja2 import Environment, FileSystemBytecodeCache, Template, nodes
+from jinja2.bccache import Bucket
 from jinja2.compiler import CodeGenerator, Frame
 from jinja2.environment import TemplateModule
 from jinja2.runtime import Context, Macro
@@ -60,6 +65,31 @@ class PanelCode(CodeGenerator):
             super()._output_child_pre(node, frame, finalize)
         else:
             self.write("environment.written(")
+
+
+class CompiledTemplates(FileSystemBytecodeCache):
+    """What templates were compiled to, kept from one start to the next. A folder that cannot be written is done without; what
+    another Jinja or another state of this module made is made anew."""
+
+    def __init__(self, folder: Path) -> None:
+        with suppress(OSError):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        super().__init__(str(folder))
+        self._maker = version("jinja2").encode() + Path(__file__).read_bytes()
+
+    def get_source_checksum(self, source: str) -> str:
+        """Of the source and of what compiles it."""
+        return hashlib.sha256(self._maker + source.encode()).hexdigest()
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        """What was kept, if there is any."""
+        with suppress(OSError):
+            super().load_bytecode(bucket)
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Keep it, if that can be done."""
+        with suppress(OSError):
+            super().dump_bytecode(bucket)
 
 
 class PanelEnvironment(Environment):

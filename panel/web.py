@@ -35,7 +35,7 @@ from panel.models import Session
 from panel.security import Actor, Source, same, unveil, veil
 from panel.services.container import Services
 from panel.services.uploads import PIECE
-from panel.templating import MODULES, PanelEnvironment
+from panel.templating import MODULES, CompiledTemplates, PanelEnvironment
 
 SESSION_COOKIE = "openidcs_session"
 LANGUAGE_COOKIE = "openidcs_language"
@@ -328,6 +328,11 @@ def _translate(text: Text | None) -> str:
 @cache
 def _environment() -> Environment:
     return make_environment()
+
+
+def keep_templates(folder: Path) -> None:
+    """Keep what templates are compiled to in ``folder``, for the next start."""
+    _environment().bytecode_cache = CompiledTemplates(folder)
 
 
 def add_filter(function: Callable[..., Any]) -> Callable[..., Any]:

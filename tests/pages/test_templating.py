@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from jinja2 import DictLoader, Environment, pass_context, pass_environment, pass
 from jinja2.runtime import Context
 from markupsafe import Markup, escape
 
-from panel.templating import MODULES, PanelEnvironment
+from panel.templating import MODULES, CompiledTemplates, PanelEnvironment
 
 TEMPLATES = {
     "words": "{% set seen = look(reader) %}{% macro word() %}{{ seen }} {{ reader }}{% endmacro %}",
@@ -103,3 +104,29 @@ def test_who_asks_for_the_context_gets_it() -> None:
         made.append(environment.from_string(CALLED).render(reader="Ann & Bob"))
     assert made[0] == made[1]
     assert "Hello Ann &amp; Bob;Hello Ann &amp; Bob;True True Ann &amp; Bob &lt;!&gt;" in made[0]
+
+
+def _rendered(folder: Path, source: str) -> str:
+    """By an environment that was just made."""
+    environment = PanelEnvironment(
+        loader=DictLoader({"page": source}), autoescape=True, bytecode_cache=CompiledTemplates(folder)
+    )
+    return environment.get_template("page").render(name="<b>")
+
+
+def test_what_is_compiled_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "data" / "templates"
+    assert _rendered(folder, "Hi {{ name }}") == "Hi &lt;b&gt;"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    (kept,) = folder.iterdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(PanelEnvironment, "_generate", None)  # compiling would fail
+        assert _rendered(folder, "Hi {{ name }}") == "Hi &lt;b&gt;"
+    assert _rendered(folder, "Bye {{ name }}") == "Bye &lt;b&gt;"
+    kept.write_bytes(kept.read_bytes()[:-20])  # cut off
+    assert _rendered(folder, "Bye {{ name }}") == "Bye &lt;b&gt;"
+
+
+def test_where_nothing_can_be_kept(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert _rendered(tmp_path / "file" / "templates", "Hi {{ name }}") == "Hi &lt;b&gt;"

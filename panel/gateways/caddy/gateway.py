@@ -98,7 +98,9 @@ class CaddyGateway:
 
     async def _runs(self) -> bool:
         """Whether one answers. One that takes too long is there: a second one would take its socket from it."""
-        if not self._files.admin.exists():  # most machines: nothing to ask, and no HTTP library to load for it at the start
+        if (
+            not self._files.admin.exists()
+        ):  # most machines: nothing to ask, and no HTTP library to load for it at the start
             return False
         try:
             await self._client.config()
