@@ -11,7 +11,7 @@ from tortoise.expressions import Q, Subquery
 from panel import web
 from panel.models import Task
 from panel.pages.rows import TaskRow, task_rows
-from panel.services.tasks import LIVING
+from panel.services.taskends import LIVING
 
 ENDED_SHOWN = 5
 LATEST = 30  # among the last that were asked for are the last that ended

@@ -25,7 +25,7 @@ from panel.pages.published import published_of
 from panel.pages.rows import VmRow, host_rows, task_rows, vm_rows_by_id, whole_rows_by_id
 from panel.pages.snapshots import snapshot_list
 from panel.pages.topics import MOST_ROWS, Topics
-from panel.services.tasks import LIVING
+from panel.services.taskends import LIVING
 
 Key = tuple[str, int | str]
 SLOW = frozenset({"seen", "attention"})

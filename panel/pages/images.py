@@ -22,7 +22,7 @@ from panel.security import Actor
 from panel.services.catalogue import catalogue, cloud_image
 from panel.services.downloads import FetchRequest, of_catalogue
 from panel.services.names import folded
-from panel.services.tasks import LIVING
+from panel.services.taskends import LIVING
 from panel.services.uploads import PIECE, Upload, UploadRequest
 
 TAB = "images"

@@ -26,7 +26,7 @@ from panel.services.consoles import kinds
 from panel.services.engines import capabilities
 from panel.services.labels import tags_of
 from panel.services.power import refusal
-from panel.services.tasks import LIVING
+from panel.services.taskends import LIVING
 
 LATEST_TASKS = 30
 LISTED = (

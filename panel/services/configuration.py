@@ -30,7 +30,7 @@ from panel.services.gateways import GatewayService
 from panel.services.observer import Observer
 from panel.services.restore import apply_certificates, apply_host, saved_certificates, saved_hosts
 from panel.services.saved import VERSION, SavedConfiguration
-from panel.services.tasks import LIVING
+from panel.services.taskends import LIVING
 from panel.services.whole import whole
 
 LARGEST = 64 * 1024 * 1024  # bytes

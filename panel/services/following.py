@@ -33,7 +33,7 @@ from panel.services.nodes import Nodes
 from panel.services.observations import Observations
 from panel.services.observer import Observer
 from panel.services.sites import SiteService
-from panel.services.tasks import LIVING
+from panel.services.taskends import LIVING
 from panel.services.texts import pack
 
 terminal = structlog.get_logger("panel.following")

@@ -27,7 +27,7 @@ from panel.services.gateways import GatewayService
 from panel.services.names import LONGEST, check_identifier
 from panel.services.observations import Observations
 from panel.services.observer import Observer
-from panel.services.tasks import LIVING
+from panel.services.taskends import LIVING
 from panel.services.whole import whole
 
 PROBE_SECONDS = 20.0

@@ -8,7 +8,7 @@ from tortoise.functions import Count, Sum
 
 from panel.models import Host, Task, TaskStatus, Vm
 from panel.models.host import HostHealth
-from panel.services.tasks import LIVING
+from panel.services.taskends import LIVING
 
 
 async def statistics() -> dict[str, Any]:

@@ -13,7 +13,6 @@ from typing import Any
 
 import structlog
 from tortoise.exceptions import IntegrityError
-from tortoise.transactions import in_transaction
 
 from panel.errors import Conflict, HostUnreachable, NotFound, PanelError
 from panel.events import EventBus, Resynced, TaskCancelAsked, TaskChanged, TaskLogged, TaskQueued
@@ -21,20 +20,17 @@ from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 from panel.models import Host, Task, TaskLine, TaskStatus, Vm
 from panel.models.database import is_away, is_unable
-from panel.security import Actor, SecretBox, Source
+from panel.security import Actor, SecretBox
 from panel.services.audit import AuditLog
 from panel.services.clock import now
 from panel.services.nodes import Nodes
 from panel.services.taskcontext import TaskContext
+from panel.services.taskends import LIVING, SETTLE_RETRY, TaskEnds
 from panel.services.texts import pack, unpack
-from panel.services.whole import to_the_end, whole
+from panel.services.whole import whole
 
-LIVING = (TaskStatus.QUEUED, TaskStatus.RUNNING)
 REPEATABLE = (TaskStatus.FAILED, TaskStatus.CANCELLED)
-END = ("status", "ended_at", "message", "lock", "params", "error_status", "percent", "result")
-WRITE_AGAIN = 0.3  # seconds between tries to write a task's end while the database is away
 STOP_GRACE = 1.5  # seconds that tasks get to clean up when the panel stops
-SETTLE_RETRY = 5.0  # seconds between tries to settle with a host that does not answer
 
 terminal = structlog.get_logger("panel.tasks")
 
@@ -65,6 +61,7 @@ class TaskService:
         self.kinds: dict[str, TaskKind] = {}
         self._box = box
         self._audit = audit
+        self._ends = TaskEnds(events, audit, nodes, self.repeatable)
         self._running: dict[str, asyncio.Task[None]] = {}
         self._starting: dict[str, asyncio.Event] = {}  # stored, or about to be, and not begun yet
         self._cancelled: set[str] = set()  # of those that run: asked to stop
@@ -189,11 +186,11 @@ class TaskService:
         if not await self.cancel_here(task_id):
             task = await self.get(task_id)
             if task.status is TaskStatus.QUEUED:
-                await self._end(task, TaskStatus.CANCELLED, Text(_("Cancelled.")))
+                await self._ends.write(task, TaskStatus.CANCELLED, Text(_("Cancelled.")))
             elif task.status is TaskStatus.RUNNING and task.owner != self._nodes.id:
                 self.events.publish(TaskCancelAsked(task_id))
             elif not task.status.ended:  # its process is gone
-                await self._end(task, TaskStatus.CANCELLED, Text(_("Cancelled before it could be settled.")))
+                await self._ends.write(task, TaskStatus.CANCELLED, Text(_("Cancelled before it could be settled.")))
         return await self.get(task_id)
 
     async def cancel_here(self, task_id: str) -> bool:
@@ -297,9 +294,9 @@ class TaskService:
         except asyncio.CancelledError:
             if task.id not in self._cancelled:
                 return  # the panel stops: settled at the next start, or by another process
-            await self._end(task, TaskStatus.CANCELLED, Text(_("Cancelled.")))
+            await self._ends.write(task, TaskStatus.CANCELLED, Text(_("Cancelled.")))
         except PanelError as error:
-            await self._end(task, TaskStatus.FAILED, error.text, error.status)
+            await self._ends.write(task, TaskStatus.FAILED, error.text, error.status)
         except Exception as error:
             if is_away(error):
                 raise  # nobody knows how far it came: it is settled when the database answers
@@ -308,9 +305,9 @@ class TaskService:
                 await self._settle(task, error)  # as after a crash: what is done and what is stored may differ
             else:
                 text = Text(_("An internal error; the panel's log has its trace."))
-                await self._end(task, TaskStatus.FAILED, text, 500)
+                await self._ends.write(task, TaskStatus.FAILED, text, 500)
         else:
-            await self._end(task, TaskStatus.SUCCEEDED, unpack(task.message) or Text(_("Done.")))
+            await self._ends.write(task, TaskStatus.SUCCEEDED, unpack(task.message) or Text(_("Done.")))
 
     async def _settle(self, task: Task, trouble: Exception | None = None) -> None:
         """``trouble``: why, when it is the database's and not the panel's end."""
@@ -331,10 +328,10 @@ class TaskService:
                     await self.log(task.id, "warning", error.text)
             except asyncio.CancelledError:
                 if task.id in self._cancelled:
-                    await self._end(task, TaskStatus.CANCELLED, Text(_("Cancelled before it could be settled.")))
+                    await self._ends.write(task, TaskStatus.CANCELLED, Text(_("Cancelled before it could be settled.")))
                 return
             except PanelError as error:
-                await self._end(task, TaskStatus.INTERRUPTED, error.text, error.status)
+                await self._ends.write(task, TaskStatus.INTERRUPTED, error.text, error.status)
                 return
             except Exception as error:
                 if is_away(error):
@@ -344,10 +341,10 @@ class TaskService:
                     trouble = error
                     continue
                 text = Text(_("An internal error; the panel's log has its trace."))
-                await self._end(task, TaskStatus.INTERRUPTED, text, 500)
+                await self._ends.write(task, TaskStatus.INTERRUPTED, text, 500)
                 return
             else:
-                await self._end(task, status, text)
+                await self._ends.write(task, status, text)
                 return
 
     def params_of(self, task: Task) -> dict[str, Any]:
@@ -356,43 +353,6 @@ class TaskService:
 
     def _context(self, task: Task) -> TaskContext:
         return TaskContext(self, task, self.params_of(task))
-
-    async def _end(self, task: Task, status: TaskStatus, text: Text, error_status: int | None = None) -> None:
-        """Store the end; what cannot be stored now is tried again, or is settled at the next start or by another process."""
-        line = pack(text) != task.message  # else the last step said it already
-        while True:
-            try:
-                return await to_the_end(self._write_end(task, status, text, error_status, line=line))
-            except Exception as error:
-                if not (self._nodes.in_touch if is_away(error) else is_unable(error)):
-                    raise
-                terminal.warning("task's end not stored", task=task.id, kind=task.kind, reason=type(error).__name__)
-                pause = WRITE_AGAIN if is_away(error) else SETTLE_RETRY
-            await asyncio.sleep(pause)
-
-    async def _write_end(
-        self, task: Task, status: TaskStatus, text: Text, error_status: int | None, *, line: bool
-    ) -> None:
-        level = "info" if status is TaskStatus.SUCCEEDED else "warning" if status is not TaskStatus.FAILED else "error"
-        task.status, task.ended_at, task.message = status, now(), pack(text)
-        task.lock, task.error_status = None, error_status
-        if not self.repeatable(task):
-            task.params = ""  # secrets do not outlive the task
-        if status is TaskStatus.SUCCEEDED:
-            task.percent = 100
-        async with in_transaction("default"):
-            living = Task.filter(id=task.id, status__in=LIVING, owner=task.owner)
-            if not await living.update(**{name: getattr(task, name) for name in END}):
-                terminal.warning("another process has settled a task", task=task.id)
-                return
-            if line:
-                await TaskLine.create(task_id=task.id, at=now(), level=level, message=pack(text))
-            if status is not TaskStatus.SUCCEEDED:
-                actor = Actor(task.actor, Source(task.source))
-                name = f"{task.host_name}/{task.vm_name}" if task.vm_name else task.host_name
-                kind = "vm" if task.vm_name else "host"
-                await self._audit.write(actor, task.kind, kind, name, text, level=level)
-        self.events.publish(TaskChanged(task.id, ended=True))
 
 
 async def subject(context: TaskContext) -> tuple[Vm, Host]:

@@ -31,7 +31,8 @@ from panel.services.imagefiles import INCOMING, check_room, incoming, names_of, 
 from panel.services.images import ImageService, about, actor_of, host_of, lock_of, remove
 from panel.services.names import check_title
 from panel.services.taskcontext import TaskContext
-from panel.services.tasks import LIVING, TaskService
+from panel.services.taskends import LIVING
+from panel.services.tasks import TaskService
 
 PIECE = 8 * 1024**2  # bytes of one request
 WRITE = 1024**2  # bytes that are written at once
