@@ -266,6 +266,7 @@ class NicObservation:
     Attributes:
         port: the host's end of it (a tap such as ``vnet3``); empty when the VM is off.
         model: the card that the guest sees (``virtio``); empty when it is not known.
+        apart: the machine that it is on, when that is one that the host's port forwards do not reach; empty where they do.
     """
 
     name: str
@@ -275,6 +276,7 @@ class NicObservation:
     addresses: tuple[str, ...] = ()
     port: str = ""
     model: str = ""
+    apart: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,6 +130,7 @@ class _Api:
             "GET /cluster/resources": self.resources,
             "GET /cluster/nextid": lambda given: str(given.get("vmid") or self.world.next_id()),
             "GET /nodes/{node}/status": self.node_status,
+            "GET /nodes/{node}/network": lambda given: self.world.bridge_lines(given["node"]),
             f"POST {VM}/clone": self.clone,
             f"POST {VM}/agent/ping": lambda given: self.agent(given) and {"result": {}},
             f"GET {VM}/agent/network-get-interfaces": lambda given: {"result": self.addresses(self.agent(given))},
@@ -337,7 +338,8 @@ class _Api:
         for place, one in enumerate(macs):
             asked = nets[place] if vm.kind == "lxc" else vm.config.get(f"ipconfig{place}", "ip=dhcp")
             told = dict(part.partition("=")[::2] for part in asked.split(",")).get("ip", "dhcp")
-            address = f"10.0.{place}.{sum(one.encode()) % 250 + 2}" if told == "dhcp" else told.partition("/")[0]
+            lent = self.world.leases.get(one) or f"10.0.{place}.{sum(one.encode()) % 250 + 2}"
+            address = lent if told == "dhcp" else told.partition("/")[0]
             addresses = [{"ip-address": address, "ip-address-type": "ipv4", "prefix": 24},
                          {"ip-address": "fe80::1", "ip-address-type": "ipv6", "prefix": 64}]  # fmt: skip
             found.append({"name": f"eth{place}", "hardware-address": one, "ip-addresses": addresses})

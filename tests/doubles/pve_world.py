@@ -117,6 +117,8 @@ class Cluster:
         self.volumes: set[str] = set()
         self.files: dict[str, int] = {}  # of the storage ``local``, with their sizes
         self.image_gib = 2  # of each cloud image's disk
+        self.leases: dict[str, str] = {}  # what DHCP gives, by MAC; others get an address that follows from their MAC
+        self.bridges = {node: {"vmbr0": "eno1", "vmbr1": ""} for node in NODES}  # the ports of each, as nodes have them
         self.tasks: dict[str, Task] = {}
         self.clone_seconds, self.act_seconds, self.boot_seconds = clone_seconds, act_seconds, boot_seconds
 
@@ -135,6 +137,11 @@ class Cluster:
         self.machines[vmid] = Machine(vmid, node, config, agent=agent)
         self.volumes |= {volume, drive}
         return self.machines[vmid]
+
+    def bridge_lines(self, node: str) -> list[dict[str, Any]]:
+        """As a node lists its bridges."""
+        own = {"type": "bridge", "active": 1, "autostart": 1, "method": "manual", "families": ["inet"]}
+        return [own | {"iface": name, "bridge_ports": ports} for name, ports in self.bridges[node].items()]
 
     def next_id(self) -> int:
         """The lowest that is free."""
