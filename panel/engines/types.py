@@ -172,6 +172,7 @@ class VmSpec:
         title: what people call it, any text.
         image: an ``Image.name`` of this host, or None for an empty disk.
         password: set for ``Image.default_user`` on first boot; None keeps the image's own.
+        ssh_keys: public keys, each a line of ``authorized_keys`` without options, by which that user may log in as well.
         start: start it once it is made.
     """
 
@@ -187,6 +188,7 @@ class VmSpec:
     user: str = "root"
     password: str | None = field(default=None, repr=False)
     start: bool = True
+    ssh_keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,7 +187,7 @@ CALLS: dict[str, Call] = {
 for _action in PowerAction:
     CALLS[f"power.{_action}"] = lambda engine, ref, action=_action: engine.power(ref, action, Recorder())  # type: ignore[misc]
 
-PROPERTIES = frozenset({"scan", "update_live", "blank", "disk_size", "counters", "leftovers"})
+PROPERTIES = frozenset({"scan", "ssh_keys", "update_live", "blank", "disk_size", "counters", "leftovers"})
 """Capabilities without a call of their own: an engine without them simply never shows it."""
 
 

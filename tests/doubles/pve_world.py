@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote
 from uuid import uuid4
 
 GIB = 1024**3
@@ -43,6 +44,7 @@ class Machine:
     agent: bool = True
     deaf: bool = False
     passwords: dict[str, str] = field(default_factory=dict)
+    keys: list[str] = field(default_factory=list)
     kind: str = "qemu"
     snapshots: dict[str, dict[str, Any]] = field(default_factory=dict)
     terminal: asyncio.Lock = field(default_factory=asyncio.Lock, compare=False)
@@ -248,6 +250,8 @@ class Cluster:
             raise RefusedError(500, "no such logical volume\n")
         vm.config |= vm.pending
         vm.pending, vm.status, vm.paused, vm.deaf, vm.since = {}, "running", False, False, time.monotonic()
+        if "sshkeys" in vm.config:
+            vm.keys = unquote(vm.config["sshkeys"]).splitlines()
         if "cipassword" in vm.config:
             vm.passwords.setdefault(vm.config.get("ciuser", "root"), vm.config["cipassword"])
 

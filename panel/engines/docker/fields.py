@@ -10,6 +10,9 @@ NETWORK = "openidcs"
 POLICIES = ("unless-stopped", "always", "on-failure", "no")
 
 REASONS = {
+    "ssh_keys": _(
+        "Containers' images have no SSH server as a rule, and nothing in them takes keys at the first start."
+    ),
     "snapshots": _("Docker has no snapshots of containers that can be rolled back to."),
     "native_forwards": _(
         "Docker's published ports cannot change while a container lives: the panel makes forwards with nftables."

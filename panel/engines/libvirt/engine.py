@@ -105,6 +105,7 @@ class LibvirtEngine(Engine):
         console=True,
         text_console=True,
         password=True,
+        ssh_keys=True,
         scan=True,
         images=True,
         networks=True,

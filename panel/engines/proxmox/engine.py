@@ -66,6 +66,7 @@ class ProxmoxEngine(Engine):
         console=True,
         text_console=True,
         password=True,
+        ssh_keys=True,
         scan=True,
         images=True,
         disk_size=True,
