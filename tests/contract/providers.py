@@ -90,6 +90,10 @@ class Rig(ABC):
     async def logs_in(self, seen: VmObservation, user: str, password: str) -> bool:
         """Whether the running guest lets ``user`` in with ``password``."""
 
+    def lists_images_as(self, name: str) -> str:
+        """The key of an image that was fetched as ``name`` and ``.raw``. For engines with ``image_urls``."""
+        raise NotImplementedError
+
     def keys_told(self, spec: VmSpec) -> list[str]:
         """The SSH keys that the guest is told of at its first start. For engines with ``ssh_keys``."""
         raise NotImplementedError

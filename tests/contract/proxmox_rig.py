@@ -63,6 +63,9 @@ class ProxmoxRig(Rig):
     async def logs_in(self, seen: VmObservation, user: str, password: str) -> bool:
         return self._machine(seen.ref).passwords.get(user) == password
 
+    def lists_images_as(self, name: str) -> str:
+        return f"local:import/{name}.raw"
+
     def keys_told(self, spec: VmSpec) -> list[str]:
         return unquote(self._machine(spec.ref).config.get("sshkeys", "")).splitlines()
 

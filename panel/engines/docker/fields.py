@@ -10,6 +10,7 @@ NETWORK = "openidcs"
 POLICIES = ("unless-stopped", "always", "on-failure", "no")
 
 REASONS = {
+    "image_urls": _("Docker's images come by their names from a registry: name them in the host's settings (images)."),
     "ssh_keys": _(
         "Containers' images have no SSH server as a rule, and nothing in them takes keys at the first start."
     ),

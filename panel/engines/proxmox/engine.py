@@ -14,12 +14,14 @@ from panel.engines.common.checks import check_sizes
 from panel.engines.common.login import read_login
 from panel.engines.common.power import GOAL, refuse
 from panel.engines.consoletypes import ConsoleTarget, StreamTarget, TextTarget
+from panel.engines.imagetypes import ImageFetch
 from panel.engines.proxmox import snapshots
 from panel.engines.proxmox.carrier import Carrier
 from panel.engines.proxmox.client import Client
 from panel.engines.proxmox.config import Mark, boot_disk, check_title, cores_of, gib, memory_of, with_mark
 from panel.engines.proxmox.console import Screens
 from panel.engines.proxmox.create import ACT_SECONDS, SHORTEST_PASSWORD, Maker, Site, remove
+from panel.engines.proxmox.fetching import Images
 from panel.engines.proxmox.fields import FIELDS, REASONS
 from panel.engines.proxmox.host import load, look
 from panel.engines.proxmox.sources import Sources
@@ -69,6 +71,7 @@ class ProxmoxEngine(Engine):
         ssh_keys=True,
         scan=True,
         images=True,
+        image_urls=True,
         disk_size=True,
         host_load=True,
         snapshots=True,
@@ -91,6 +94,7 @@ class ProxmoxEngine(Engine):
         self._viewer = Viewer(self._client, self._node, nat, self._carrier)
         self._sources = Sources(self._client, self._viewer)
         self._maker = Maker(self._client, self._viewer, self._tasks, self._site)
+        self._images = Images(self._client, self._viewer, self._tasks, connection.images_path)
         self._screens = Screens(self._client)
         self._terminals = Terminals(self._client)
 
@@ -127,6 +131,14 @@ class ProxmoxEngine(Engine):
         """See ``Sources``, by name."""
         found = await self._sources.all(await self._viewer.library())
         return [source.image() for _name, source in sorted(found.items())]
+
+    async def fetch_image(self, image: ImageFetch, report: Reporter) -> str:
+        """See ``Images``."""
+        return await self._images.fetch(image, report)
+
+    async def remove_image(self, key: str) -> None:
+        """See ``Images``."""
+        await self._images.remove(key)
 
     async def create(self, spec: VmSpec, report: Reporter) -> None:
         """See ``Maker``."""

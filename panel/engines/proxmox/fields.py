@@ -52,6 +52,14 @@ FIELDS = (
         placeholder="local-lvm",
     ),
     HostField(
+        "images_path",
+        _("Storage for images"),
+        help=_(
+            "Where images from URLs go: a storage of the content type Import, for containers CT Templates. Empty: one that fits."
+        ),
+        placeholder="local",
+    ),
+    HostField(
         "clone_mode",
         _("Clones"),
         help=_("full: a copy of the template's disk. linked: quick, but it needs the template for ever."),
