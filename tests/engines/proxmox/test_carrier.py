@@ -9,7 +9,7 @@ import pytest
 
 from panel.engines.common.ssh import Answer, SshConnection
 from panel.engines.proxmox.engine import ProxmoxEngine
-from panel.engines.types import NicMode, NicObservation, VmObservation
+from panel.engines.types import HostConnection, NicMode, NicObservation, SshEndpoint, VmObservation
 from panel.errors import HostUnreachable, InvalidInput
 from tests.contract.kit import Recorder
 
@@ -112,6 +112,16 @@ async def test_without_ssh(double: Double) -> None:
     assert engine.ssh_endpoint is None
     assert all(nic.port == nic.apart == "" for vm in await engine.observe() for nic in vm.nics)
     await engine.close()
+
+
+def test_the_login() -> None:
+    options = {"ssh_addr": "[2001:db8::7]:2222", "ssh_user": "ops", "ssh_key_file": "/etc/openidcs/pve"}
+    connection = HostConnection(
+        "h", "http://pve1:8006", "root@pam", "api", options=options, secrets={"ssh_pass": "an-ssh-secret"}
+    )
+    endpoint = ProxmoxEngine(connection).ssh_endpoint
+    assert endpoint == SshEndpoint("2001:db8::7", 2222, "ops", "/etc/openidcs/pve", "an-ssh-secret")
+    assert "an-ssh-secret" not in repr((endpoint, connection))
 
 
 def test_a_wrong_address_names_its_field(double: Double) -> None:
