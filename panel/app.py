@@ -52,6 +52,7 @@ from panel.services.following import Follower
 from panel.services.forwards import ForwardService
 from panel.services.gateways import GatewayService
 from panel.services.guests import GuestService
+from panel.services.hostimages import HostImageService
 from panel.services.hosts import HostService
 from panel.services.images import ImageService
 from panel.services.labels import LabelService
@@ -134,6 +135,7 @@ def build_services(settings: Settings) -> Services:
     observer = Observer(settings, pool, observations, events, audit, courtesy, nodes)
     tasks = TaskService(box, events, audit, nodes)
     images = ImageService(settings, pool, observer, audit)
+    fetcher = Fetcher(settings.images_networks)
     gateways = GatewayService(pool, events, audit, nodes, asks)
     addresses = AddressService(pool, gateways, events, audit)
     observer.inventories.append(addresses.sync_networks)
@@ -165,7 +167,8 @@ def build_services(settings: Settings) -> Services:
         consoles=ConsoleService(access, pool, events, audit),
         guests=GuestService(events),
         images=images,
-        downloads=DownloadService(tasks, images, Fetcher(settings.images_networks)),
+        downloads=DownloadService(tasks, images, fetcher),
+        host_images=HostImageService(tasks, pool, images, observer, fetcher, audit),
         uploads=UploadService(tasks, images, audit),
         gateways=gateways,
         addresses=addresses,

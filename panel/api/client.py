@@ -167,6 +167,7 @@ def _vm_request(body: wire.NewVmBody, host: Host) -> VmRequest:
         disk_gib=body.disk_gib,
         nics=tuple(nics),
         password=body.os_pass or None,
+        ssh_keys=tuple(body.ssh_keys),
         limits=body.limits(),
         start=body.start,
         notes=tuple(notes),

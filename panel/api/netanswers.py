@@ -33,7 +33,7 @@ class ForwardsOut(BaseModel):
     ports_start: int = Field(description="where external ports are allocated from")
     ports_close: int
     nat_num: int | None = Field(description="how many the VM may have; null: any number")
-    reason: str | None = Field(description="why this host has no forwards; null: it has")
+    reason: str | None = Field(description="why this host, or this VM where it is, has no forwards; null: it has")
     way: WayKind | None = Field(
         description="who leads the ports: the hypervisor (native), nftables of the panel's machine (local) or of the host (ssh)"
     )

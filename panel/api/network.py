@@ -32,12 +32,13 @@ def _register_forwards(api: Blueprint) -> None:
         vm = await web.services().vms.get(hs_name, vm_uuid)
         rows = await web.services().forwards.of_vm(vm)
         reason, way = web.services().gateways.why_not(vm.host), web.services().gateways.way(vm.host)
+        apart = await web.services().forwards.apart(vm)
         return netanswers.ForwardsOut(
             rules=[forward_out(row, index) for index, row in enumerate(rows)],
             ports_start=vm.host.ports_start,
             ports_close=vm.host.ports_close,
             nat_num=vm.limits.get("nat_num"),
-            reason=gettext(reason) if reason else None,
+            reason=gettext(reason) if reason else apart.translate() if apart else None,
             way=way.kind if way else None,
         )
 

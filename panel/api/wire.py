@@ -218,6 +218,11 @@ class NewVmBody(VmSizes):
                                 examples=["Windows 10 x64"])  # fmt: skip
     cpu_num: Whole = Field(examples=[2])
     os_pass: str | None = Field(None, max_length=128, description="the guest's password on first boot")
+    ssh_keys: list[Annotated[str, Field(max_length=10_000)]] = Field(
+        default_factory=list,
+        max_length=100,
+        description="public SSH keys for the image's own user, one in each; see ssh_keys of the engine",
+    )
     nic_all: dict[str, NicBody] = Field(default_factory=dict)
     start: bool = Field(False, description="start it once it is made")
 

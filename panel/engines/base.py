@@ -21,6 +21,7 @@ from typing import ClassVar
 
 from panel.engines.capabilities import Capabilities
 from panel.engines.consoletypes import ConsoleTarget, TextTarget
+from panel.engines.imagetypes import ImageFetch
 from panel.engines.types import (
     ChangeOutcome,
     DeleteOutcome,
@@ -132,6 +133,21 @@ class Engine(ABC):
     async def list_images(self) -> list[Image]:
         """What VMs can be made from, by name."""
         raise Unsupported(_("This engine has no images."))
+
+    async def fetch_image(self, image: ImageFetch, report: Reporter) -> str:
+        """Let the host download an image into its own store, and check it; ``Image.key`` of it. One that fails, or is cancelled,
+        leaves nothing that ``list_images`` shows.
+
+        Raises:
+            InvalidInput: an ending that the host does not take, or no store for it (``url``).
+            Conflict: there is an image of this name.
+            EngineFailure: the host could not have it, or the checksum is another.
+        """
+        raise Unsupported(_("This engine's hosts do not download images by themselves."))
+
+    async def remove_image(self, key: str) -> None:
+        """Remove an image from the host's own store. ``NotFound``; ``Conflict`` for one that must not go."""
+        raise Unsupported(_("This engine's hosts do not download images by themselves."))
 
     async def list_isos(self) -> list[Iso]:
         """What can be put into a CD drive, by name."""

@@ -21,7 +21,9 @@ class Capabilities:
         text_console: a terminal: a shell in a container, or a serial port.
         password: sets a password inside the running guest.
         scan: VMs that others made are listed and can be adopted.
+        ssh_keys: public SSH keys reach the user of a new guest, where its image reads them (cloud-init).
         images: VMs are made from named images of the host.
+        image_urls: the host downloads images from URLs by itself, into a store of its own, and they can be removed from it.
         networks: networks are listed, and their DHCP gives a MAC the addresses that the panel reserves for it.
         native_forwards: the hypervisor itself leads ports of its host to guests.
         iso: the host's ISO files are listed, and put into the CD drive of a VM.
@@ -44,8 +46,10 @@ class Capabilities:
     console: bool = False
     text_console: bool = False
     password: bool = False
+    ssh_keys: bool = False
     scan: bool = False
     images: bool = False
+    image_urls: bool = False
     networks: bool = False
     native_forwards: bool = False
     iso: bool = False

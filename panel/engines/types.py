@@ -172,6 +172,7 @@ class VmSpec:
         title: what people call it, any text.
         image: an ``Image.name`` of this host, or None for an empty disk.
         password: set for ``Image.default_user`` on first boot; None keeps the image's own.
+        ssh_keys: public keys, each a line of ``authorized_keys`` without options, by which that user may log in as well.
         start: start it once it is made.
     """
 
@@ -187,6 +188,7 @@ class VmSpec:
     user: str = "root"
     password: str | None = field(default=None, repr=False)
     start: bool = True
+    ssh_keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +268,7 @@ class NicObservation:
     Attributes:
         port: the host's end of it (a tap such as ``vnet3``); empty when the VM is off.
         model: the card that the guest sees (``virtio``); empty when it is not known.
+        apart: the machine that it is on, when that is one that the host's port forwards do not reach; empty where they do.
     """
 
     name: str
@@ -275,6 +278,7 @@ class NicObservation:
     addresses: tuple[str, ...] = ()
     port: str = ""
     model: str = ""
+    apart: str = ""
 
 
 @dataclass(frozen=True, slots=True)

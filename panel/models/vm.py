@@ -82,6 +82,7 @@ class Nic(Model):
     addresses = fields.JSONField[list[str]](default=list)
     port = fields.CharField(max_length=15, default="", db_default="")  # the host's end of it while the VM runs
     model = fields.CharField(max_length=32, default="", db_default="")  # the card that the guest sees
+    apart = fields.CharField(max_length=64, default="", db_default="")  # the machine where forwards do not reach it
 
     class Meta:
         table = "nic"

@@ -20,7 +20,8 @@ from panel.pages.shared import done, form_data, get, post
 from panel.pages.words import say
 from panel.security import Actor
 from panel.services.catalogue import catalogue, cloud_image
-from panel.services.downloads import FetchRequest, of_catalogue
+from panel.services.downloads import DownloadService, FetchRequest, of_catalogue
+from panel.services.hostimages import HostImageService
 from panel.services.names import folded
 from panel.services.taskends import LIVING
 from panel.services.uploads import PIECE, Upload, UploadRequest
@@ -38,10 +39,11 @@ LABELS = {
 
 @dataclass(frozen=True, slots=True)
 class ImageRow:
-    """An image as the list shows it. ``used``: how many VMs were made from it."""
+    """An image as the list shows it. ``used``: how many VMs were made from it; ``fixed``: it is no file that could go."""
 
     image: HostImage
     used: int
+    fixed: bool = False
 
     @property
     def is_iso(self) -> bool:
@@ -51,13 +53,15 @@ class ImageRow:
 
 @dataclass(frozen=True, slots=True)
 class ImageList:
-    """The live part of the tab. ``reason``: why the panel cannot bring or remove images here; None when it can."""
+    """The live part of the tab. ``reason``: why the panel cannot bring or remove images here; None when it can. ``by_host``: the
+    host downloads them itself."""
 
     host: Host
     rows: list[ImageRow]
     tasks: list[TaskRow]
     uploads: list[Upload]
     reason: str | None
+    by_host: bool = False
 
     @property
     def disks(self) -> list[ImageRow]:
@@ -91,14 +95,19 @@ async def image_list(host: Host) -> ImageList:
     """What the list shows now: rows of the database, and the uploads of this machine."""
     services = web.services()
     used = await services.images.used_by(host)
-    reason = services.images.why_not(host)
+    by_host = services.host_images.able(host)
+    reason = None if by_host else services.images.why_not(host)
     tasks = Task.filter(host_id=host.id, kind__startswith="image.", status__in=LIVING).order_by("-created_at")
     return ImageList(
         host,
-        [ImageRow(image, used.get(image.name, 0)) for image in await HostImage.filter(host_id=host.id)],
+        [
+            ImageRow(image, used.get(image.name, 0), by_host and ":" not in image.key)
+            for image in await HostImage.filter(host_id=host.id)
+        ],
         await task_rows(await tasks),
         await services.uploads.all(host),
         reason.translate() if reason else None,
+        by_host,
     )
 
 
@@ -116,7 +125,7 @@ async def images_context(host: Host, wanted: Mapping[str, str]) -> dict[str, Any
 
 
 async def _removal(host: Host, key: str) -> Removal:
-    image = await web.services().images.get(host, key)
+    image = await web.services().images.listed(host, key)
     vms = await web.services().images.made_from(host, image, VMS_NAMED)
     used = (await web.services().images.used_by(host)).get(image.name, 0)
     return Removal(ImageRow(image, used), vms)
@@ -134,7 +143,7 @@ async def image_fetch(actor: Actor, host: str) -> Response:
     wanted = FetchRequest(form.text("url", required=True), *(form.text(name) for name in list(LABELS)[1:]))
     if not form.errors:
         try:
-            task = await web.services().downloads.begin(actor, row, wanted)
+            task = await _way(row).begin(actor, row, wanted)
         except PanelError as error:
             form.take(error, LABELS)
         else:
@@ -149,16 +158,24 @@ async def image_catalogue(actor: Actor, host: str, key: str) -> Response:
     """Download an image of the catalogue."""
     row = await web.services().hosts.get(host)
     image = cloud_image(key)
-    await web.services().downloads.begin(actor, row, of_catalogue(image))
+    await _way(row).begin(actor, row, of_catalogue(image))
     return done(images_path(host), say(_("Downloading {name}. The task shows how far it is."), name=image.title))
 
 
-@post("/hosts/<host>/images/<key>/remove", "image_remove", _back)
+@post("/hosts/<host>/images/<path:key>/remove", "image_remove", _back)
 async def image_remove(actor: Actor, host: str, key: str) -> Response:
     """Remove an image. The page asks first, and names the VMs made from it."""
     row = await web.services().hosts.get(host)
-    image = await web.services().images.delete(actor, row, key)
+    services = web.services()
+    remove = services.host_images.remove if services.host_images.able(row) else services.images.delete
+    image = await remove(actor, row, key)
     return done(images_path(host), say(_("Removed image {name}."), name=image.title or image.name))
+
+
+def _way(host: Host) -> DownloadService | HostImageService:
+    """Who downloads."""
+    services = web.services()
+    return services.host_images if services.host_images.able(host) else services.downloads
 
 
 def _named(task: Task) -> str:

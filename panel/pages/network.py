@@ -60,7 +60,7 @@ async def network_context(vm: Vm) -> dict[str, Any]:
         "own_addresses": [("", gettext(_("The VM's own"))), *((text, text) for text in own)],
         "interfaces": [(nic.name, nic.name) for nic in vm.nics],
         "networks": await Network.filter(host_id=vm.host_id).exclude(subnet4=""),
-        "forward_reason": _forward_reason(vm.host),
+        "forward_reason": await _forward_reason(vm),
         "forward_way": _forward_way(vm.host),
         "address_reason": address_reason(vm.host),
         "traffic": await usage(vm),
@@ -80,9 +80,12 @@ def address_form(given: Any = None) -> Form:
     return Form(given, {"interface": "", "ip_address": ""})
 
 
-def _forward_reason(host: Host) -> str | None:
-    reason = web.services().gateways.why_not(host)
-    return gettext(reason) if reason else _disabled(host)
+async def _forward_reason(vm: Vm) -> str | None:
+    reason = web.services().gateways.why_not(vm.host)
+    if reason:
+        return gettext(reason)
+    apart = await web.services().forwards.apart(vm)
+    return apart.translate() if apart else _disabled(vm.host)
 
 
 def _forward_way(host: Host) -> Text | None:

@@ -21,7 +21,7 @@ from panel.services.spaces import spaces_of
 from panel.services.specs import NicRequest, VmRequest
 
 SIZES = ("cpu_num", "ram_num", "hdd_num")
-NAMES = ("vm_uuid", "vm_name", "host", "os_name", *SIZES, "net_mode", "mac_addr", "os_pass")
+NAMES = ("vm_uuid", "vm_name", "host", "os_name", *SIZES, "net_mode", "mac_addr", "os_pass", "ssh_keys")
 DEFAULTS: Mapping[str, object] = dict.fromkeys((*NAMES, "suggested", "images_of", "form_key", "left"), "") | {
     "net_mode": NicMode.NAT,
     "start": "1",
@@ -80,6 +80,7 @@ class NewVmForm(Form):
             disk_gib=sizes["hdd_num"],
             nics=(NicRequest("eth0", NicMode(mode) if mode in set(NicMode) else NicMode.NAT, self.text("mac_addr")),),
             password=self.secret("os_pass") or None,
+            ssh_keys=tuple(self.value("ssh_keys").splitlines()),
             start=self.checked("start"),
         )
 
@@ -106,6 +107,7 @@ def api_body(wanted: VmRequest) -> dict[str, Any]:
         "hdd_num": wanted.disk_gib,
         "nic_all": nics,
         "os_pass": PASSWORD if wanted.password else "",
+        "ssh_keys": [key.strip() for key in wanted.ssh_keys if key.strip()] or "",
         "start": wanted.start,
     }
     return {name: value for name, value in body.items() if value != ""}

@@ -63,6 +63,7 @@ FIELDS: dict[str, str] = {
     "ram_num": _("Memory"),
     "hdd_num": _("Disk"),
     "os_pass": _("Password"),
+    "ssh_keys": _("SSH public keys"),
     "password": _("Password"),
     "token": _("Access token"),
     "server_name": _("Name"),

@@ -19,6 +19,7 @@ from panel.services.following import Follower
 from panel.services.forwards import ForwardService
 from panel.services.gateways import GatewayService
 from panel.services.guests import GuestService
+from panel.services.hostimages import HostImageService
 from panel.services.hosts import HostService
 from panel.services.images import ImageService
 from panel.services.labels import LabelService
@@ -62,6 +63,7 @@ class Services:
     guests: GuestService
     images: ImageService
     downloads: DownloadService
+    host_images: HostImageService
     uploads: UploadService
     gateways: GatewayService
     addresses: AddressService

@@ -38,11 +38,12 @@ async def resolve(name: str, port: int) -> list[str]:
 
 
 class Download:
-    """An answer that began: ``size`` is what the server announced, in bytes, or None."""
+    """An answer that began: ``size`` is what the server announced, in bytes, or None; ``url`` is where redirects led."""
 
-    def __init__(self, response: httpx2.Response, host: str) -> None:
+    def __init__(self, response: httpx2.Response, url: httpx2.URL) -> None:
         self._response = response
-        self._host = host
+        self._host = url.host
+        self.url = str(url)
         length = response.headers.get("Content-Length", "")
         self.size = int(length) if length.isascii() and length.isdigit() and len(length) < 19 else None
 
@@ -89,7 +90,7 @@ class Fetcher:
                 try:
                     if response.status_code not in REDIRECTS:
                         _check_answer(response, url.host)
-                        yield Download(response, url.host)
+                        yield Download(response, url)
                         return
                     url = _next(url, response.headers.get("Location", ""), field, verified)
                 finally:

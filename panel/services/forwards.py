@@ -21,6 +21,7 @@ from panel.services.gateways import SETTINGS, GatewayService
 from panel.services.machines import Gateway
 from panel.services.rows import read_again
 from panel.services.whole import whole
+from panel.services.wishes import APART
 
 MOST_PORTS = 1000  # of one forward
 TRIES = 8  # of another process that takes the ports which we chose
@@ -52,13 +53,21 @@ class ForwardService:
         return await Forward.filter(vm_id=vm.id).order_by("id")
 
     async def own_addresses(self, vm: Vm) -> list[str]:
-        """Where a VM's forwards may lead: the addresses that it was given; of an interface without any, those seen on it."""
+        """Where a VM's forwards may lead: the addresses that it was given; of an interface without any, those seen on it. None of
+        an interface that is apart."""
         found: list[str] = []
-        for nic in await Nic.filter(vm_id=vm.id, mode=NicMode.NAT).order_by("name").prefetch_related("given"):
+        for nic in await Nic.filter(vm_id=vm.id, mode=NicMode.NAT, apart="").order_by("name").prefetch_related("given"):
             given = [row.ip for row in sorted(nic.given, key=lambda row: row.id)]  # type: ignore[attr-defined]
             found += given or [text.split("/")[0] for text in nic.addresses]
         usable = [text for text in found if not ip_address(text.split("%")[0]).is_link_local]
         return sorted(dict.fromkeys(usable), key=lambda text: ip_address(text).version)
+
+    async def apart(self, vm: Vm) -> Text | None:
+        """Why no forward reaches a VM where it is; None when one can, or when it just shows no address yet."""
+        nics = await Nic.filter(vm_id=vm.id, mode=NicMode.NAT)
+        if not nics or not all(nic.apart for nic in nics):
+            return None
+        return Text(APART, {"machine": nics[0].apart, "network": nics[0].network})
 
     @whole
     async def add(self, actor: Actor, vm: Vm, request: ForwardRequest) -> Forward:
@@ -116,6 +125,9 @@ class ForwardService:
 
     async def _internal_ip(self, vm: Vm, wanted: str) -> str:
         own = await self.own_addresses(vm)
+        apart = await self.apart(vm)
+        if apart is not None:
+            raise Conflict(apart.msgid, field="internal_ip", **apart.params)
         if not wanted:
             if not own:
                 raise Conflict(_("VM {name} has no address on a NAT network yet."), field="internal_ip", name=vm.name)

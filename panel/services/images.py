@@ -95,22 +95,28 @@ class ImageService:
             raise NotFound(_("Host {name} has no images folder {path}."), name=host.name, path=str(folder or ""))
         return folder
 
+    async def check_name(self, host: Host, name: str) -> tuple[str, str]:
+        """(name, file name without its ending) of an image that is to come. ``InvalidInput`` for what the name may not be,
+        ``Conflict`` when there is one of it."""
+        name = check_title(name, "name")
+        stem = "".join(char if char.isascii() and (char.isalnum() or char in "._") else "-" for char in name)
+        stem = check_identifier(re.sub("-+", "-", stem).strip("-._")[:60], "name")
+        for image in await HostImage.filter(host_id=host.id):
+            if folded(image.name) == folded(name):
+                raise Conflict(_("There is an image {name} already."), field="name", name=image.name)
+        return name, stem
+
     async def check_new(self, host: Host, name: str, user: str) -> tuple[str, str]:
-        """(name, file name without its ending) of an image that is to come.
+        """The same of one that comes into the images folder.
 
         Raises:
             InvalidInput: what the name or the user may not be.
             Conflict: there is one of this name.
         """
-        name = check_title(name, "name")
-        stem = "".join(char if char.isascii() and (char.isalnum() or char in "._") else "-" for char in name)
-        stem = check_identifier(re.sub("-+", "-", stem).strip("-._")[:60], "name")
+        name, stem = await self.check_name(host, name)
         if user and not USER.fullmatch(user):
             raise InvalidInput(_("{field}: {user} is no user name of a Linux system."), field="user", user=user[:64])
         check_free(self.folder(host), stem)
-        for image in await HostImage.filter(host_id=host.id):
-            if folded(image.name) == folded(name):
-                raise Conflict(_("There is an image {name} already."), name=image.name)
         return name, stem
 
     async def add(self, actor: Actor, host: Host, file: Path, name: str, user: str) -> Image:
@@ -181,8 +187,15 @@ class ImageService:
 
     async def get(self, host: Host, key: str) -> HostImage:
         """An image's row by its file. ``NotFound``."""
+        image = await self.listed(host, key)
+        if image.key != Path(image.key).name:
+            raise NotFound(_("Host {host} has no image {name}."), host=host.name, name=key[:255])
+        return image
+
+    async def listed(self, host: Host, key: str) -> HostImage:
+        """An image's row by its key, whatever that is on the host. ``NotFound``."""
         image = await HostImage.get_or_none(host_id=host.id, key=key[:255])
-        if image is None or image.key != Path(image.key).name:
+        if image is None:
             raise NotFound(_("Host {host} has no image {name}."), host=host.name, name=key[:255])
         return image
 

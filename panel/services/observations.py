@@ -23,7 +23,7 @@ STORED = (
 )  # fmt: skip  # not "pending" and "planned": their task writes them, and a row read before that must not undo it
 NEWS = tuple(name for name in STORED if name not in {"seen_at", "state_since"})  # what a change of is worth telling
 READ = ("id", "ref", "pending", *NEWS)
-NIC = ("mode", "network", "addresses", "port", "model")  # what is seen of an interface, beside its MAC
+NIC = ("mode", "network", "addresses", "port", "model", "apart")  # what is seen of an interface, beside its MAC
 AT_ONCE = 2  # rounds at the database at the same time: a request waits for these few, not for all hosts
 SLICE = 25  # VMs that are gone through at once: requests come first between two slices
 COUNTERS = {
@@ -289,6 +289,7 @@ def _nic_values(seen: NicObservation) -> dict[str, Any]:
         "addresses": list(seen.addresses),
         "port": seen.port,
         "model": seen.model,
+        "apart": seen.apart[:64],
     }
 
 

@@ -10,6 +10,7 @@ from panel.errors import Conflict, InvalidInput, PanelError
 from panel.i18n import gettext_noop as _
 from panel.models import Host, HostImage, Vm
 from panel.services.engines import EnginePool, capabilities
+from panel.services.keys import check_keys
 from panel.services.names import check_identifier, check_password, check_title, find_image
 from panel.services.specs import VmRequest, check_sizes, check_source, hostname, nic_specs
 
@@ -53,6 +54,7 @@ async def examine(pool: EnginePool, host: Host, request: VmRequest) -> tuple[VmS
     image: HostImage | None = None
     title = ""
     nics: tuple[NicSpec, ...] = ()
+    keys: tuple[str, ...] = ()
     with wrong:
         check_source(host.engine, request.os_name)
         image = await _image(host, request)
@@ -60,10 +62,12 @@ async def examine(pool: EnginePool, host: Host, request: VmRequest) -> tuple[VmS
         if request.password is not None:
             check_password(request.password, "os_pass")
     with wrong:
+        keys = _keys(host, request)
+    with wrong:
         title = check_title(request.title, "vm_name")
     with wrong:
         nics = await nic_specs(host, request.nics)
-    return (None, wrong) if wrong else (_spec(request, image, title, nics), [])
+    return (None, wrong) if wrong else (_spec(request, image, title, nics, keys), [])
 
 
 def taken(host: Host, name: str) -> Conflict:
@@ -85,7 +89,21 @@ async def _image(host: Host, request: VmRequest) -> HostImage | None:
     return image
 
 
-def _spec(request: VmRequest, image: HostImage | None, title: str, nics: tuple[NicSpec, ...]) -> VmSpec:
+def _keys(host: Host, request: VmRequest) -> tuple[str, ...]:
+    keys = check_keys(request.ssh_keys, "ssh_keys")
+    reason = capabilities(host.engine).why_not("ssh_keys")
+    if keys and reason is not None:
+        raise InvalidInput(reason, field="ssh_keys")
+    if keys and not request.os_name:
+        raise InvalidInput(
+            _("{field}: an empty disk takes no keys. Choose an image (os_name), or leave them out."), field="ssh_keys"
+        )
+    return keys
+
+
+def _spec(
+    request: VmRequest, image: HostImage | None, title: str, nics: tuple[NicSpec, ...], keys: tuple[str, ...]
+) -> VmSpec:
     return VmSpec(
         ref=str(uuid.uuid4()),
         name=request.name,
@@ -98,5 +116,6 @@ def _spec(request: VmRequest, image: HostImage | None, title: str, nics: tuple[N
         hostname=hostname(request.hostname or request.name),
         user=image.default_user if image else "root",
         password=request.password,
+        ssh_keys=keys,
         start=request.start,
     )

@@ -98,6 +98,9 @@ class ProbeService:
         if self._gateways.here(host):
             ip4, ip6 = own_address(4), own_address(6)
             return Outside(ip4 or ip6, ip4, ip6)
+        way = self._gateways.way(host)
+        if way is not None and way.endpoint is not None:  # which need not be where the hypervisor's API is
+            return _named(way.endpoint.host)
         with suppress(ValueError):
             return _named(urlsplit(host.address if "://" in host.address else f"//{host.address}").hostname or "")
         return Outside("")

@@ -45,6 +45,7 @@ class VmRequest:
     disk_gib: int
     nics: tuple[NicRequest, ...] = ()
     password: str | None = field(default=None, repr=False)
+    ssh_keys: tuple[str, ...] = ()
     hostname: str = ""
     limits: Mapping[str, int] = field(default_factory=dict)
     start: bool = False
@@ -74,7 +75,7 @@ async def nic_specs(host: Host, wanted: tuple[NicRequest, ...]) -> tuple[NicSpec
 def stored_spec(stored: dict[str, Any]) -> VmSpec:
     """A specification as a task's parameters keep it."""
     nics = tuple(NicSpec(nic["name"], NicMode(nic["mode"]), nic["mac"], nic["network"]) for nic in stored["nics"])
-    return VmSpec(**(stored | {"nics": nics}))
+    return VmSpec(**(stored | {"nics": nics, "ssh_keys": tuple(stored.get("ssh_keys", ()))}))
 
 
 def check_source(engine: EngineKind, os_name: str | None) -> tuple[Text, ...]:

@@ -15,6 +15,10 @@ NO_SSH = _(
     "Forwards need SSH to the host, or a host that is the panel's own machine. Give its address as "
     "qemu+ssh://USER@HOST/system, or ssh://USER@HOST for Docker and Podman (server_addr)."
 )
+NO_SSH_ADDRESS = _(
+    "There are no port forwards on this host, because no SSH access is given. Give the node's address in the host's settings "
+    "(ssh_addr)."
+)
 NO_MEANS = _(
     "This engine makes no port forwards itself, and the panel has no SSH login on its host to make them there."
 )
@@ -68,4 +72,4 @@ def way_of(engine: Engine, elsewhere: str = "") -> Way | None:
 
 def no_way(engine: EngineKind) -> str:
     """Why an engine's host has none, as a msgid."""
-    return NO_SSH if engine is EngineKind.LIBVIRT else NO_MEANS
+    return {EngineKind.LIBVIRT: NO_SSH, EngineKind.PROXMOX: NO_SSH_ADDRESS}.get(engine, NO_MEANS)

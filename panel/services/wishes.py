@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
@@ -16,7 +17,11 @@ from panel.i18n import gettext_noop as _
 from panel.models import Address, Forward, Network, Nic, Pool, Vm
 from panel.models.host import AtLimit
 
-PASSING = ("vnet", "veth")  # what libvirt, and what Docker calls ports that nobody named
+PASSING = re.compile(r"vnet\d+|veth[0-9a-f]+")  # what libvirt, and what Docker calls ports that nobody named
+APART = _(
+    "The VM is on {machine}, on a NAT network ({network}) that the machine which makes the forwards does not reach. Move the VM "
+    "to that one, give the network a port which both are on, or the machine a route to the VM's address."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,7 @@ async def read_wish(host_ids: Iterable[int]) -> Wish:
     others = [nic for nic in others if nic.id not in held]
     networks = await Network.filter(host_id__in=ids, mode=NicMode.NAT).exclude(subnet4="").exclude(bridge="")
     guests = _guests(nics, [nic for nic in others if terms[nic.vm_id].metered], terms)
-    rules, left_out = _rules(forwards, guests, {vm_id: term.ref for vm_id, term in terms.items()})
+    rules, left_out = _rules(forwards, guests, {vm_id: term.ref for vm_id, term in terms.items()}, _Seen(nics))
     ruleset = RuleSet(networks=_networks(networks), guests=tuple(guests), forwards=tuple(rules))
     return Wish(_numbered(ruleset), left_out, _shaped([*nics, *others], terms))
 
@@ -133,7 +138,7 @@ def _guests(nics: Sequence[Nic], unguarded: Sequence[Nic], terms: Mapping[int, _
             continue
         given = [row.ip for row in nic.given if row.ip not in taken]  # type: ignore[attr-defined]
         # a passing name would be another VM's at its next start: no rule hangs on it
-        port = "" if nic.port in taken or nic.port.startswith(PASSING) else nic.port
+        port = "" if nic.port in taken or PASSING.fullmatch(nic.port) else nic.port
         taken |= {*given, port}
         guests[nic.mac] = Guest(
             vm=guest_name(nic.vm_id),
@@ -148,8 +153,36 @@ def _guests(nics: Sequence[Nic], unguarded: Sequence[Nic], terms: Mapping[int, _
     return list(guests.values())
 
 
+class _Seen:
+    """What was seen of interfaces: who shows which address, and which are apart."""
+
+    def __init__(self, nics: Iterable[Nic]) -> None:
+        self._holders: dict[str, set[int]] = {}
+        self._versions: set[tuple[int, int]] = set()
+        self._apart: dict[tuple[int, str], Nic] = {}
+        for nic in nics:
+            for text in (text.split("/")[0].split("%")[0] for text in nic.addresses):
+                self._holders.setdefault(text, set()).add(nic.vm_id)
+                self._versions.add((nic.vm_id, ip_address(text).version))
+                if nic.apart:
+                    self._apart[nic.vm_id, text] = nic
+
+    def apart(self, row: Forward) -> Text | None:
+        """Why a forward cannot reach its VM where that is now."""
+        nic = self._apart.get((row.vm_id, row.internal_ip))
+        return Text(APART, {"machine": nic.apart, "network": nic.network}) if nic else None
+
+    def moved(self, row: Forward) -> bool:
+        """Whether a VM that was given no address has another one by now, or somebody else has this one. One that shows none (it
+        is off, or its agent is silent) keeps it."""
+        holders = self._holders.get(row.internal_ip, set())
+        if row.vm_id in holders:
+            return False
+        return bool(holders) or (row.vm_id, ip_address(row.internal_ip).version) in self._versions
+
+
 def _rules(
-    forwards: Sequence[Forward], guests: Sequence[Guest], refs: Mapping[int, str]
+    forwards: Sequence[Forward], guests: Sequence[Guest], refs: Mapping[int, str], seen: _Seen
 ) -> tuple[list[Rule], dict[int, Text]]:
     rules: list[Rule] = []
     left_out: dict[int, Text] = {}
@@ -160,7 +193,10 @@ def _rules(
         vm = guest_name(row.vm_id)
         version = ip_address(row.internal_ip).version
         ports = [(row.protocol, version, port) for port in range(row.external_start, row.external_end + 1)]
-        if owner.get(row.internal_ip, vm if vm in unmanaged else "") != vm:
+        apart, own = seen.apart(row), owner.get(row.internal_ip)
+        if apart is not None:
+            left_out[row.id] = apart
+        elif (own or (vm if vm in unmanaged else "")) != vm or (own is None and seen.moved(row)):
             left_out[row.id] = Text(_("{address} is no address of the VM any more."), {"address": row.internal_ip})
         elif any(port in taken for port in ports):
             left_out[row.id] = Text(_("Another host of this machine forwards this port already."))

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from uuid import uuid4
 
 import pytest
+import yaml
 
 from panel.engines.types import EngineKind, HostConnection, NativeForward, VmObservation, VmSpec
 from tests.lxd import BARE_IMAGE, BIG_IMAGE, IMAGE, Lxd, lxd
@@ -64,6 +65,10 @@ class IncusRig(Rig):
 
     async def logs_in(self, seen: VmObservation, user: str, password: str) -> bool:
         return self.server.password_is(self.server.named(seen.ref), user, password)
+
+    def keys_told(self, spec: VmSpec) -> list[str]:
+        config = self.server.api(f"/1.0/instances/{self.server.named(spec.ref)}")["config"]
+        return list(yaml.safe_load(config.get("user.user-data") or "{}").get("ssh_authorized_keys", []))
 
     def exists(self, path: str) -> bool:
         return path in self.files()

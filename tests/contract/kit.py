@@ -178,6 +178,7 @@ CALLS: dict[str, Call] = {
     "text_console": lambda engine, ref: engine.text_console(ref),
     "password": lambda engine, ref: engine.set_password(ref, "root", SECRET),
     "snapshots": lambda engine, ref: engine.snapshot(ref, SnapshotAction.TAKE, "before", Recorder()),
+    "image_urls": lambda engine, _ref: engine.remove_image("local:import/none.raw"),
     "images": lambda engine, _ref: engine.list_images(),
     "networks": lambda engine, _ref: engine.list_networks(),
     "native_forwards": lambda engine, _ref: engine.native_forwards(),
@@ -187,7 +188,7 @@ CALLS: dict[str, Call] = {
 for _action in PowerAction:
     CALLS[f"power.{_action}"] = lambda engine, ref, action=_action: engine.power(ref, action, Recorder())  # type: ignore[misc]
 
-PROPERTIES = frozenset({"scan", "update_live", "blank", "disk_size", "counters", "leftovers"})
+PROPERTIES = frozenset({"scan", "ssh_keys", "update_live", "blank", "disk_size", "counters", "leftovers"})
 """Capabilities without a call of their own: an engine without them simply never shows it."""
 
 

@@ -6,6 +6,7 @@ libvirt must be running (``make test`` sees to that) and the fixture ``demo_imag
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ import asyncssh
 import libvirt
 import pycdlib
 import pytest
+import yaml
 
 from panel.engines.base import Engine
 from panel.engines.types import EngineKind, HostConnection, VmObservation, VmSpec
@@ -125,6 +127,13 @@ class LibvirtRig(Rig):
             await terminal.until("assword: ")
             await terminal.type(f"{spec.password}\r")
             await terminal.until("# ")
+
+    def keys_told(self, spec: VmSpec) -> list[str]:
+        told, iso = io.BytesIO(), pycdlib.PyCdlib()
+        iso.open(str(self.disks / f"{spec.name}-seed.iso"))
+        iso.get_file_from_iso_fp(told, joliet_path="/user-data")
+        iso.close()
+        return list(yaml.safe_load(told.getvalue()).get("ssh_authorized_keys", []))
 
     def exists(self, path: str) -> bool:
         return Path(path).exists()

@@ -90,6 +90,14 @@ class Rig(ABC):
     async def logs_in(self, seen: VmObservation, user: str, password: str) -> bool:
         """Whether the running guest lets ``user`` in with ``password``."""
 
+    def lists_images_as(self, name: str) -> str:
+        """The key of an image that was fetched as ``name`` and ``.raw``. For engines with ``image_urls``."""
+        raise NotImplementedError
+
+    def keys_told(self, spec: VmSpec) -> list[str]:
+        """The SSH keys that the guest is told of at its first start. For engines with ``ssh_keys``."""
+        raise NotImplementedError
+
     async def enter_shell(self, terminal: Terminal, spec: VmSpec) -> None:
         """From a fresh text console to a shell's prompt: log in where it asks. Here: press Enter, for a shell that is there."""
         await terminal.type("\r")
@@ -148,6 +156,9 @@ class FakeRig(Rig):
 
     async def logs_in(self, seen: VmObservation, user: str, password: str) -> bool:
         return self.world.vms[seen.ref].passwords.get(user) == password
+
+    def keys_told(self, spec: VmSpec) -> list[str]:
+        return self.world.vms[spec.ref].ssh_keys
 
     def exists(self, path: str) -> bool:
         return path in self.world.disks

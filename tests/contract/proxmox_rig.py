@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import unquote
 from uuid import uuid4
 
 import pytest
@@ -61,6 +62,12 @@ class ProxmoxRig(Rig):
 
     async def logs_in(self, seen: VmObservation, user: str, password: str) -> bool:
         return self._machine(seen.ref).passwords.get(user) == password
+
+    def lists_images_as(self, name: str) -> str:
+        return f"local:import/{name}.raw"
+
+    def keys_told(self, spec: VmSpec) -> list[str]:
+        return unquote(self._machine(spec.ref).config.get("sshkeys", "")).splitlines()
 
     def exists(self, path: str) -> bool:
         return path in self.world.volumes

@@ -13,7 +13,7 @@ from panel.engines.types import NicMode, NicSpec, PowerState, VmSpec
 from panel.errors import Conflict, InvalidInput
 
 from .conftest import Make
-from .kit import Breaker, Canceller, Recorder, Stopped, by_ref, contract, random_mac, state, until
+from .kit import SECRET, Breaker, Canceller, Recorder, Stopped, by_ref, contract, random_mac, state, until
 from .providers import Rig
 
 Absent = Callable[[VmSpec], Awaitable[None]]
@@ -72,6 +72,15 @@ async def test_progress_is_told(engine: Engine, rig: Rig) -> None:
     assert report.lines
     assert report.percents == sorted(report.percents)
     assert all(0 <= percent <= 100 for percent in report.percents)
+
+
+@contract("create", "images", "ssh_keys")
+async def test_the_guest_is_told_its_keys(engine: Engine, rig: Rig, make: Make) -> None:
+    keys = ('ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJh6Yl+/9H9tVQ== somebody\'s: "key" #1 + %20', "ssh-rsa AAAA/+== 密钥")
+    assert rig.keys_told(await make(image=rig.image, disk_gib=4, ssh_keys=keys)) == list(keys)
+    both = await make(image=rig.image, disk_gib=4, password=SECRET, ssh_keys=keys[:1])
+    assert rig.keys_told(both) == list(keys[:1])
+    assert rig.keys_told(await make(image=rig.image, disk_gib=4)) == []
 
 
 @contract("create", "images")

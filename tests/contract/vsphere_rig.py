@@ -12,7 +12,7 @@ from uuid import uuid4
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from panel.engines.common.tls import fingerprint_of
-from panel.engines.types import EngineKind, HostConnection, VmObservation
+from panel.engines.types import EngineKind, HostConnection, VmObservation, VmSpec
 from tests.certs import made
 from tests.doubles.vcsim import vcsim
 from tests.doubles.vcsim_world import World
@@ -88,6 +88,9 @@ class VsphereRig(Rig):
             return told == f"{user}:{password}"
         lines = self.world.seed(seen.ref).get("chpasswd", {}).get("list", "").splitlines()
         return f"{user}:{password}" in lines
+
+    def keys_told(self, spec: VmSpec) -> list[str]:
+        return list(self.world.seed(spec.ref).get("ssh_authorized_keys", []))
 
     def exists(self, path: str) -> bool:
         return self.world.path(path).exists()

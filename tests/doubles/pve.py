@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from quart import Quart, Response, jsonify, request
 
-from tests.doubles import pve_snapshots
+from tests.doubles import pve_images, pve_snapshots
 from tests.doubles.pve_consoles import Opened, upgraded
 from tests.doubles.pve_makers import make_container, make_vm
 from tests.doubles.pve_schemas import OPERATIONS, check
@@ -79,7 +79,7 @@ def pve(world: Cluster, door: Door) -> Quart:
 
     for operation, handler in table.items():
         method, _blank, path = operation.partition(" ")
-        rule = API + path.replace("{", "<").replace("}", ">")
+        rule = API + path.replace("{volume}", "<path:volume>").replace("{", "<").replace("}", ">")
 
         async def view(operation: str = operation, handler: Handler = handler, **parts: str) -> Response:
             return await answer(operation, handler, parts)
@@ -130,12 +130,15 @@ class _Api:
             "GET /cluster/resources": self.resources,
             "GET /cluster/nextid": lambda given: str(given.get("vmid") or self.world.next_id()),
             "GET /nodes/{node}/status": self.node_status,
+            "GET /nodes/{node}/network": lambda given: self.world.bridge_lines(given["node"]),
             f"POST {VM}/clone": self.clone,
             f"POST {VM}/agent/ping": lambda given: self.agent(given) and {"result": {}},
             f"GET {VM}/agent/network-get-interfaces": lambda given: {"result": self.addresses(self.agent(given))},
             f"POST {VM}/agent/set-user-password": self.set_password,
             f"GET {CT}/interfaces": self.interfaces,
             "GET /nodes/{node}/storage/{storage}/content": self.content,
+            "POST /nodes/{node}/storage/{storage}/download-url": self.download,
+            "DELETE /nodes/{node}/storage/{storage}/content/{volume}": self.remove_file,
             "DELETE /nodes/{node}/tasks/{upid}": self.end_task,
             "GET /nodes/{node}/tasks/{upid}/log": self.task_log,
             "GET /nodes/{node}/tasks/{upid}/status": self.task_status,
@@ -260,6 +263,14 @@ class _Api:
         return [{"volid": volume, "size": size, "format": kinds[what], "ctime": 1700000000, "content": what}
                 for volume, size, what in listed if given.get("content", what) == what]  # fmt: skip
 
+    def download(self, given: Given) -> str:
+        self.door.need(f"/storage/{given['storage']}", "Datastore.AllocateTemplate")
+        return pve_images.download(self.world, given["node"], given["storage"], given, self.door.user)
+
+    def remove_file(self, given: Given) -> str:
+        self.door.need(f"/storage/{given['storage']}", "Datastore.Allocate")
+        return pve_images.remove(self.world, given["node"], given["volume"], self.door.user)
+
     def delete(self, given: Given) -> str:
         self.door.need(f"/vms/{given['vmid']}", "VM.Allocate")
         vm = self.unlocked(given)
@@ -337,7 +348,8 @@ class _Api:
         for place, one in enumerate(macs):
             asked = nets[place] if vm.kind == "lxc" else vm.config.get(f"ipconfig{place}", "ip=dhcp")
             told = dict(part.partition("=")[::2] for part in asked.split(",")).get("ip", "dhcp")
-            address = f"10.0.{place}.{sum(one.encode()) % 250 + 2}" if told == "dhcp" else told.partition("/")[0]
+            lent = self.world.leases.get(one) or f"10.0.{place}.{sum(one.encode()) % 250 + 2}"
+            address = lent if told == "dhcp" else told.partition("/")[0]
             addresses = [{"ip-address": address, "ip-address-type": "ipv4", "prefix": 24},
                          {"ip-address": "fe80::1", "ip-address-type": "ipv6", "prefix": 64}]  # fmt: skip
             found.append({"name": f"eth{place}", "hardware-address": one, "ip-addresses": addresses})

@@ -11,7 +11,7 @@ from uuid import uuid4
 from tests.doubles.pve_world import DISK, Cluster, Machine, RefusedError, Task
 
 STORAGES = ("local-lvm", "fast")
-ANSWERED = frozenset({"password", "ostemplate", "storage"})
+ANSWERED = frozenset({"password", "ostemplate", "storage", "ssh-public-keys"})
 
 
 def make_vm(world: Cluster, node: str, vmid: int, wanted: dict[str, str], user: str) -> str:
@@ -58,6 +58,7 @@ def make_container(world: Cluster, node: str, vmid: int, wanted: dict[str, str],
     config |= {"rootfs": f"{volume},size={int(size)}G", "ostype": "debian", "arch": "amd64"}
     machine = Machine(vmid, node, {"lock": "create"}, kind="lxc", agent=False)
     machine.passwords = {"root": wanted["password"]} if "password" in wanted else {}
+    machine.keys = wanted.get("ssh-public-keys", "").splitlines()
     return _begin(world, machine, user, config, [volume], f"extracting archive '{wanted['ostemplate']}'")
 
 

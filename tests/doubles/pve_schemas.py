@@ -25,6 +25,7 @@ FORMATS = {
     "dns-name": r"(?=.{1,255}$)[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*",
     "pve-node": r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?",
     "pve-vmid": r"[1-9][0-9]{2,8}",
+    "urlencoded": r"[-%a-zA-Z0-9_.!~*'()]*",
     "pve-storage-id": r"[A-Za-z][A-Za-z0-9._-]*[A-Za-z0-9]",
 }
 

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote
 from uuid import uuid4
 
 GIB = 1024**3
@@ -43,6 +44,7 @@ class Machine:
     agent: bool = True
     deaf: bool = False
     passwords: dict[str, str] = field(default_factory=dict)
+    keys: list[str] = field(default_factory=list)
     kind: str = "qemu"
     snapshots: dict[str, dict[str, Any]] = field(default_factory=dict)
     terminal: asyncio.Lock = field(default_factory=asyncio.Lock, compare=False)
@@ -117,6 +119,8 @@ class Cluster:
         self.volumes: set[str] = set()
         self.files: dict[str, int] = {}  # of the storage ``local``, with their sizes
         self.image_gib = 2  # of each cloud image's disk
+        self.leases: dict[str, str] = {}  # what DHCP gives, by MAC; others get an address that follows from their MAC
+        self.bridges = {node: {"vmbr0": "eno1", "vmbr1": ""} for node in NODES}  # the ports of each, as nodes have them
         self.tasks: dict[str, Task] = {}
         self.clone_seconds, self.act_seconds, self.boot_seconds = clone_seconds, act_seconds, boot_seconds
 
@@ -135,6 +139,11 @@ class Cluster:
         self.machines[vmid] = Machine(vmid, node, config, agent=agent)
         self.volumes |= {volume, drive}
         return self.machines[vmid]
+
+    def bridge_lines(self, node: str) -> list[dict[str, Any]]:
+        """As a node lists its bridges."""
+        own = {"type": "bridge", "active": 1, "autostart": 1, "method": "manual", "families": ["inet"]}
+        return [own | {"iface": name, "bridge_ports": ports} for name, ports in self.bridges[node].items()]
 
     def next_id(self) -> int:
         """The lowest that is free."""
@@ -241,6 +250,8 @@ class Cluster:
             raise RefusedError(500, "no such logical volume\n")
         vm.config |= vm.pending
         vm.pending, vm.status, vm.paused, vm.deaf, vm.since = {}, "running", False, False, time.monotonic()
+        if "sshkeys" in vm.config:
+            vm.keys = unquote(vm.config["sshkeys"]).splitlines()
         if "cipassword" in vm.config:
             vm.passwords.setdefault(vm.config.get("ciuser", "root"), vm.config["cipassword"])
 

@@ -34,12 +34,15 @@ def keygen(path: Path) -> str:
 
 class Sshd:
     """Listens on ``address``:``port`` of a namespace (empty: ours); ``start`` and ``stop`` it at will. ``home`` is a HOME that
-    trusts it, ``more`` are lines of its configuration."""
+    trusts it, ``more`` are lines of its configuration, ``hostname`` is what its machine is called (empty: as ours)."""
 
-    def __init__(self, folder: Path, namespace: str, address: str, port: int = 2222, more: str = "") -> None:
+    def __init__(
+        self, folder: Path, namespace: str, address: str, port: int = 2222, more: str = "", hostname: str = ""
+    ) -> None:
         self.folder, self.address, self.port = folder, address, port
         self.home = folder / "home"
         self._namespace = namespace
+        self._hostname = hostname
         self._process: subprocess.Popen[bytes] | None = None
         (self.home / ".ssh").mkdir(parents=True, mode=0o700)
         Path("/run/sshd").mkdir(exist_ok=True)  # its own folder, which a service manager would make
@@ -73,6 +76,9 @@ class Sshd:
     def start(self) -> None:
         """Start it, and wait until it listens."""
         inside = ["ip", "netns", "exec", self._namespace] if self._namespace else []
+        if self._hostname:
+            rename = 'hostname "$1"; shift; exec "$@"'
+            inside += ["unshare", "--uts", "sh", "-c", rename, "sh", self._hostname]
         command = [*inside, "/usr/sbin/sshd", "-D", "-e", "-f"]
         with (self.folder / "sshd.log").open("ab") as log:
             self._process = subprocess.Popen(

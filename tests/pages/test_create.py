@@ -119,7 +119,8 @@ async def test_only_fields_that_were_left_are_told(browser: Browser, alpha: Fake
     ("field", "value"),
     [("vm_uuid", ""), ("vm_uuid", "a b"), ("vm_uuid", "vm-0001"), ("cpu_num", "two"), ("cpu_num", "0"),
      ("ram_num", "1"), ("hdd_num", "1"), ("mac_addr", "zz"), ("mac_addr", "52:54:01:00:00:01"),
-     ("net_mode", "carrier-pigeon"), ("host", "nope"), ("vm_name", "x" * 201), ("os_pass", "x" * 129)],
+     ("net_mode", "carrier-pigeon"), ("host", "nope"), ("vm_name", "x" * 201), ("os_pass", "x" * 129),
+     ("ssh_keys", "ssh-rsa AAAA")],
 )  # fmt: skip
 async def test_a_check_says_what_create_says(browser: Browser, alpha: FakeWorld, field: str, value: str) -> None:
     fields = await fresh(browser) | {"vm_uuid": "web-1"} | {field: value}
@@ -128,6 +129,25 @@ async def test_a_check_says_what_create_says(browser: Browser, alpha: FakeWorld,
     assert browser.status == 400
     assert checked[f"{field}-error"] == said(browser.html)[f"{field}-error"]
     assert not await Vm.exists(name="web-1")
+
+
+async def test_keys_are_given_where_the_engine_can(browser: Browser, alpha: FakeWorld, services: Services) -> None:
+    """One on each line. A host that cannot has no field, and says why."""
+    body = "AAAAC3NzaC1lZDI1NTE5AAAAIBx1TnRCfQ3lCJGPxD7xhN6Dqpb0V9EB3tLBqJZ9Yw8m"
+    fields = await fresh(browser) | {"vm_uuid": "web-1", "ssh_keys": f"\r\nssh-ed25519 {body} me\r\n\r\n"}
+    part = await check(browser, fields)
+    assert json.loads(shown(part, "new-json"))["ssh_keys"] == [f"ssh-ed25519 {body} me"]
+    await browser.post("/vms/new", **fields)
+
+    async def made() -> bool:
+        return any(vm.ssh_keys == [f"ssh-ed25519 {body} me"] for vm in alpha.vms.values())
+
+    await until(made)
+    await Host.create(name="box", engine=EngineKind.DOCKER, address="tcp://127.0.0.1:1", enabled=False)
+    part = await check(browser, await fresh(browser) | {"host": "box"})
+    assert 'id="new-keys"' in part
+    assert 'name="ssh_keys"' not in part
+    assert "no SSH server as a rule" in part
 
 
 async def test_all_that_is_wrong_is_told_at_once(browser: Browser, alpha: FakeWorld) -> None:

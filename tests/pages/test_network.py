@@ -10,7 +10,7 @@ from panel.engines.fake.world import FakeWorld
 from panel.engines.types import EngineKind
 from panel.errors import EngineFailure
 from panel.gateways.memory import MemoryGateway
-from panel.models import Forward, Host, Vm
+from panel.models import Forward, Host, Nic, Vm
 from panel.security import PANEL
 from panel.services.container import Services
 from panel.services.vms import VmRequest
@@ -48,6 +48,14 @@ async def test_add_and_remove(browser: Browser, alpha: FakeWorld, services: Serv
     found = re.findall(r'name="id" value="(\d+)"', browser.html)
     await browser.post(f"{BASE}/addresses/1/remove", id=found[-1])
     assert "192.168.1.9 is free again" in browser.text
+
+
+async def test_a_vm_that_forwards_do_not_reach(browser: Browser, alpha: FakeWorld, services: Services) -> None:
+    await make(services)
+    await services.observer.stop()
+    await Nic.all().update(apart="node2", network="nat7")
+    await browser.get(TAB)
+    assert "The VM is on node2, on a NAT network (nat7)" in browser.text
 
 
 async def test_what_is_wrong_stands_beside_its_field(browser: Browser, alpha: FakeWorld, services: Services) -> None:

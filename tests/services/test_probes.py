@@ -192,6 +192,10 @@ async def test_where_a_host_is(services: Services, quiet: ImaginaryConnector) ->
     lxd.options = {}
     place = services.probes.outside(lxd)
     assert (place.tried(4), place.tried(6)) == (own_address(4), own_address(6)), "a socket is of this machine"
+    node = Host(id=98, name="pve", engine=EngineKind.PROXMOX, address="pve-api:8006", user="root@pam", options={})
+    assert services.probes.outside(node).name == "pve-api"
+    node.options = {"ssh_addr": "198.51.100.9:2222"}
+    assert services.probes.outside(node).tried(4) == "198.51.100.9", "which makes the forwards"
     vm = await running(services)
     await Host.filter(id=vm.host_id).update(outside="2001:db8::7")
     vm = await services.vms.get("host1", "vm-1")

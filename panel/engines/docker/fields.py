@@ -10,6 +10,10 @@ NETWORK = "openidcs"
 POLICIES = ("unless-stopped", "always", "on-failure", "no")
 
 REASONS = {
+    "image_urls": _("Docker's images come by their names from a registry: name them in the host's settings (images)."),
+    "ssh_keys": _(
+        "Containers' images have no SSH server as a rule, and nothing in them takes keys at the first start."
+    ),
     "snapshots": _("Docker has no snapshots of containers that can be rolled back to."),
     "native_forwards": _(
         "Docker's published ports cannot change while a container lives: the panel makes forwards with nftables."

@@ -77,6 +77,7 @@ class FakeEngine(Engine):
         console=True,
         text_console=True,
         password=True,
+        ssh_keys=True,
         scan=True,
         images=True,
         networks=True,

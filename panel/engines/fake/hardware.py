@@ -60,6 +60,7 @@ def make_vm(spec: VmSpec, folder: str = "") -> FakeVm:
         hostname=spec.hostname,
         agent=image is not None,
     )
+    vm.ssh_keys = list(spec.ssh_keys) if image else []
     if image and spec.password is not None:
         vm.passwords[spec.user] = spec.password
     return vm

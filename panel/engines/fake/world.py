@@ -77,6 +77,7 @@ class FakeVm:
     ignores_shutdown: bool = False
     managed: bool = True
     passwords: dict[str, str] = field(default_factory=dict, repr=False)
+    ssh_keys: list[str] = field(default_factory=list)
     pending: dict[str, Any] = field(default_factory=dict)
     iso: str | None = ""  # what is in its CD drive; None without a drive
     boot: list[str] = field(default_factory=lambda: [BootDevice.DISK, BootDevice.CDROM])

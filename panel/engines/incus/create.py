@@ -121,6 +121,12 @@ class Maker:
                     "The image is not of the variant cloud, so its guest may not take its addresses over. Set them up inside."
                 )
             )
+        if spec.ssh_keys and not image.cloud:
+            await report.warn(
+                _(
+                    "The image is not of the variant cloud, so its guest may not take the SSH keys. Put them in yourself."
+                )
+            )
         name = body["name"]
         try:
             await self._operations.run(
@@ -176,9 +182,11 @@ async def remove(client: Client, operations: Operations, name: str) -> None:
 def seed(spec: VmSpec) -> dict[str, str]:
     """What cloud-init tells the guest at its first boot, where the image has it: JSON is YAML too."""
     told: dict[str, str] = {}
-    if spec.hostname:
-        host = {"hostname": spec.hostname, "preserve_hostname": False}
-        told["user.user-data"] = f"#cloud-config\n{orjson.dumps(host).decode()}\n"
+    user: dict[str, Any] = {"hostname": spec.hostname, "preserve_hostname": False} if spec.hostname else {}
+    if spec.ssh_keys:
+        user |= {"ssh_authorized_keys": list(spec.ssh_keys)} | ({"disable_root": False} if spec.user == "root" else {})
+    if user:
+        told["user.user-data"] = f"#cloud-config\n{orjson.dumps(user).decode()}\n"
     if any(nic.addresses for nic in spec.nics):
         network = {"version": 2, "ethernets": {nic.name: _ethernet(nic) for nic in spec.nics}}
         told["user.network-config"] = orjson.dumps(network).decode()

@@ -79,6 +79,7 @@ class IncusEngine(Engine):
         delete=True,
         text_console=True,
         password=True,
+        ssh_keys=True,
         scan=True,
         images=True,
         networks=True,

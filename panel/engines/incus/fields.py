@@ -7,6 +7,7 @@ from panel.engines.types import HostField
 from panel.i18n import gettext_noop as _
 
 REASONS = {
+    "image_urls": _("The panel brings no images into the server's store yet. Use its own client (incus image copy)."),
     "console": _(
         "Containers have no screen, and the panel does not open the screens of Incus' VMs yet. Use the terminal."
     ),

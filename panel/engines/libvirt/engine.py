@@ -105,6 +105,7 @@ class LibvirtEngine(Engine):
         console=True,
         text_console=True,
         password=True,
+        ssh_keys=True,
         scan=True,
         images=True,
         networks=True,
@@ -117,7 +118,12 @@ class LibvirtEngine(Engine):
         counters=True,
         host_load=True,
         leftovers=True,
-        reasons={"native_forwards": _("libvirt makes no port forwards itself: the panel makes them with nftables.")},
+        reasons={
+            "native_forwards": _("libvirt makes no port forwards itself: the panel makes them with nftables."),
+            "image_urls": _(
+                "libvirt downloads nothing: the panel does, into the images folder of a host that is its machine."
+            ),
+        },
         snapshots=True,
     )
     fields: ClassVar[tuple[HostField, ...]] = FIELDS

@@ -1,4 +1,4 @@
-"""The NoCloud seed: a small CD that tells cloud-init a new VM's name, password and network.
+"""The NoCloud seed: a small CD that tells cloud-init a new VM's name, password, SSH keys and network.
 
 Formats: https://cloudinit.readthedocs.io/en/latest/reference/datasources/nocloud.html, network-config version 2, and
 ``chpasswd.list``, which every cloud-init since 0.7 reads. It also marks its VM's disk as the panel's: see
@@ -53,11 +53,15 @@ def seed_files(spec: VmSpec) -> dict[str, str]:
     user_data = ["#cloud-config", f"hostname: {hostname}", "preserve_hostname: false"]
     if spec.password is not None:
         check_login(spec.user, spec.password)
-        user_data += ["ssh_pwauth: true", "disable_root: false"]
+        user_data += ["ssh_pwauth: true"]
         if spec.user == "root":
             user_data += ["write_files:", f"- path: {_ROOT_LOGIN}", '  content: "PermitRootLogin yes\\n"']
         # a block: YAML takes every printable character in it as it is
         user_data += ["chpasswd:", "  expire: false", "  list: |", f"    {spec.user}:{spec.password}"]
+    if spec.password is not None or (spec.ssh_keys and spec.user == "root"):
+        user_data.append("disable_root: false")
+    if spec.ssh_keys:
+        user_data += ["ssh_authorized_keys:", *(f"- {json.dumps(key)}" for key in spec.ssh_keys)]
     return {
         "meta-data": f"instance-id: {spec.ref}\nlocal-hostname: {hostname}\n",
         "user-data": "\n".join(user_data) + "\n",

@@ -175,10 +175,10 @@ class Maker:
             form["delete"] = ",".join(surplus)
         if has_seed(config):
             form |= seed(spec)
-        elif spec.password is not None or any(nic.addresses for nic in spec.nics):
+        elif spec.password is not None or spec.ssh_keys or any(nic.addresses for nic in spec.nics):
             await report.warn(
-                _("The template has no cloud-init drive, so the guest was told neither its password nor its addresses. Add "
-                  "one to the template (Hardware, Add, CloudInit Drive).")
+                _("The template has no cloud-init drive, so the guest was told neither its password and keys nor its addresses. "
+                  "Add one to the template (Hardware, Add, CloudInit Drive).")
             )  # fmt: skip
         if not any(key.startswith("serial") for key in config):
             form |= SERIAL

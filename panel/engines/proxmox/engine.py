@@ -11,13 +11,17 @@ from typing import ClassVar
 from panel.engines.base import Engine
 from panel.engines.capabilities import Capabilities
 from panel.engines.common.checks import check_sizes
+from panel.engines.common.login import read_login
 from panel.engines.common.power import GOAL, refuse
 from panel.engines.consoletypes import ConsoleTarget, StreamTarget, TextTarget
+from panel.engines.imagetypes import ImageFetch
 from panel.engines.proxmox import snapshots
+from panel.engines.proxmox.carrier import Carrier
 from panel.engines.proxmox.client import Client
 from panel.engines.proxmox.config import Mark, boot_disk, check_title, cores_of, gib, memory_of, with_mark
 from panel.engines.proxmox.console import Screens
 from panel.engines.proxmox.create import ACT_SECONDS, SHORTEST_PASSWORD, Maker, Site, remove
+from panel.engines.proxmox.fetching import Images
 from panel.engines.proxmox.fields import FIELDS, REASONS
 from panel.engines.proxmox.host import load, look
 from panel.engines.proxmox.sources import Sources
@@ -38,6 +42,7 @@ from panel.engines.types import (
     PowerState,
     Reporter,
     SnapshotAction,
+    SshEndpoint,
     VmChange,
     VmObservation,
     VmSpec,
@@ -63,8 +68,10 @@ class ProxmoxEngine(Engine):
         console=True,
         text_console=True,
         password=True,
+        ssh_keys=True,
         scan=True,
         images=True,
+        image_urls=True,
         disk_size=True,
         host_load=True,
         snapshots=True,
@@ -82,21 +89,31 @@ class ProxmoxEngine(Engine):
         self._node = options.get("node", "")
         self._client = Client(connection)
         self._tasks = Tasks(self._client)
-        self._viewer = Viewer(self._client, self._node, nat)
+        self._login = read_login(options, connection.secrets.get("ssh_pass", ""))
+        self._carrier = Carrier(self._client, self._login) if self._login else None
+        self._viewer = Viewer(self._client, self._node, nat, self._carrier)
         self._sources = Sources(self._client, self._viewer)
         self._maker = Maker(self._client, self._viewer, self._tasks, self._site)
+        self._images = Images(self._client, self._viewer, self._tasks, connection.images_path)
         self._screens = Screens(self._client)
         self._terminals = Terminals(self._client)
 
     async def probe(self) -> HostInfo:
         """See ``look``."""
-        return await look(self._client, self._viewer, self._site, self._node)
+        return await look(self._client, self._viewer, self._site, self._node, self._carrier)
 
     async def close(self) -> None:
         """End consoles, and disconnect."""
         await self._terminals.close()
         await self._screens.close()
+        if self._carrier is not None:
+            await self._carrier.close()
         await self._client.close()
+
+    @property
+    def ssh_endpoint(self) -> SshEndpoint | None:
+        """Of the machine that carries the forwards."""
+        return self._login
 
     async def host_status(self) -> HostStatus:
         """The nodes and their storage, together."""
@@ -114,6 +131,14 @@ class ProxmoxEngine(Engine):
         """See ``Sources``, by name."""
         found = await self._sources.all(await self._viewer.library())
         return [source.image() for _name, source in sorted(found.items())]
+
+    async def fetch_image(self, image: ImageFetch, report: Reporter) -> str:
+        """See ``Images``."""
+        return await self._images.fetch(image, report)
+
+    async def remove_image(self, key: str) -> None:
+        """See ``Images``."""
+        await self._images.remove(key)
 
     async def create(self, spec: VmSpec, report: Reporter) -> None:
         """See ``Maker``."""

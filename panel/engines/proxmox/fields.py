@@ -8,7 +8,9 @@ from panel.i18n import gettext_noop as _
 
 REASONS = {
     "update_live": _("Proxmox changes a running VM's CPUs and memory at its next start."),
-    "native_forwards": _("Proxmox makes no port forwards itself."),
+    "native_forwards": _(
+        "Proxmox makes no port forwards itself: the panel makes them with nftables on a node, over SSH (ssh_addr)."
+    ),
     "networks": _("The panel does not manage Proxmox's networks. Use the node's own pages (System, Network)."),
     "iso": _("The panel does not change CD drives on Proxmox yet. Use Proxmox's own pages (Hardware)."),
     "boot_order": _("The panel does not change the boot order on Proxmox yet. Use Proxmox's own pages (Options)."),
@@ -50,6 +52,14 @@ FIELDS = (
         placeholder="local-lvm",
     ),
     HostField(
+        "images_path",
+        _("Storage for images"),
+        help=_(
+            "Where images from URLs go: a storage of the content type Import, for containers CT Templates. Empty: one that fits."
+        ),
+        placeholder="local",
+    ),
+    HostField(
         "clone_mode",
         _("Clones"),
         help=_("full: a copy of the template's disk. linked: quick, but it needs the template for ever."),
@@ -64,5 +74,17 @@ FIELDS = (
         help=_("A bridge that the node itself translates addresses for, with DHCP. Empty: there is none."),
         placeholder="vmbr1",
     ),
+    HostField(
+        "ssh_addr",
+        _("SSH address"),
+        help=_(
+            "HOST or HOST:PORT of the node that leads ports to VMs, by nftables. Of a cluster, VMs that another node has on a "
+            "NAT bridge without ports get none, unless their addresses are routed. Empty: no port forwards."
+        ),
+        placeholder="192.168.1.10",
+    ),
+    HostField("ssh_user", _("SSH user"), help=_("root, or one who may sudo without a password."), placeholder="root"),
+    HostField("ssh_key_file", _("SSH key file"), help=_("On the panel's machine. Empty: the panel's own keys.")),
+    HostField("ssh_pass", _("SSH password"), help=_("Only where no key is taken."), secret=True),
     HostField("shutdown_timeout", _("Shutdown deadline"), help=_("Seconds that a guest has to stop."), default="90"),
 )

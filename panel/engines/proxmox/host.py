@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from panel.engines.proxmox.carrier import Carrier
 from panel.engines.proxmox.client import Client
 from panel.engines.proxmox.create import Site
 from panel.engines.proxmox.sources import CONTENTS, contents
@@ -22,8 +23,9 @@ NEEDED = (
 )  # fmt: skip
 
 
-async def look(client: Client, viewer: Viewer, site: Site, node: str) -> HostInfo:
-    """Log in, and read version, rights, nodes, storage and templates.
+async def look(client: Client, viewer: Viewer, site: Site, node: str, carrier: Carrier | None) -> HostInfo:
+    """Log in, and read version, rights, nodes, storage and templates. SSH that does not work is a warning: all but port forwards
+    does without.
 
     Raises:
         HostUnreachable: the login sees no VMs.
@@ -41,6 +43,8 @@ async def look(client: Client, viewer: Viewer, site: Site, node: str) -> HostInf
         raise InvalidInput(_("The cluster has no node {node}."), field="node", node=node or "–")
     status = load(lines, site.storage)
     warnings = list(_doubts(lines, nodes, rights, version, client))
+    if carrier is not None:
+        warnings += await carrier.check(str(line["node"]) for line in nodes)
     name = node or (str(nodes[0]["node"]) if len(nodes) == 1 else client.host)
     return HostInfo(f"Proxmox VE {version}", name, status.cpu_count, status.memory_total_mib, None, tuple(warnings))
 

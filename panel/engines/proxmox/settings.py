@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from ipaddress import ip_interface
+from urllib.parse import quote
 
 from panel.engines.proxmox.config import Config, dns_name
 from panel.engines.types import NicSpec, VmSpec
@@ -52,6 +53,8 @@ def container(spec: VmSpec, bridge: Callable[[NicSpec], str], storage: str, volu
     }
     if spec.password is not None:
         form["password"] = spec.password
+    if spec.ssh_keys:
+        form["ssh-public-keys"] = "\n".join(spec.ssh_keys)
     for place, nic in enumerate(spec.nics):
         form[f"net{place}"] = (
             f"name=eth{place},bridge={bridge(nic)},hwaddr={nic.mac.upper()},type=veth,{addressed(nic)}"
@@ -62,8 +65,12 @@ def container(spec: VmSpec, bridge: Callable[[NicSpec], str], storage: str, volu
 def seed(spec: VmSpec) -> dict[str, str]:
     """What cloud-init tells the guest at its first boot."""
     told: dict[str, str] = {}
+    if spec.password is not None or spec.ssh_keys:
+        told["ciuser"] = spec.user
     if spec.password is not None:
-        told |= {"ciuser": spec.user, "cipassword": spec.password}
+        told["cipassword"] = spec.password
+    if spec.ssh_keys:  # percent-encoded, and once more as all of a form is: PVE::JSONSchema, format urlencoded
+        told["sshkeys"] = quote("\n".join(spec.ssh_keys), safe="")
     for place, nic in enumerate(spec.nics):
         told[f"ipconfig{place}"] = addressed(nic)
     return told | resolvers(spec)

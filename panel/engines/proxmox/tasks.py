@@ -18,7 +18,7 @@ FIRST_POLL_SECONDS = 0.1
 POLL_SECONDS = 1.0
 END_SECONDS = 30.0
 LINES = 500  # of a log, at a time
-_PERCENT = re.compile(r"\((\d+(?:\.\d+)?)\s*%\)")
+_PERCENT = re.compile(r"(?:\(|\. +)(\d+(?:\.\d+)?)\s*%")  # as copies, and as wget count
 
 
 class Tasks:
@@ -73,6 +73,10 @@ class Tasks:
                     else:
                         await self._client.delete(task_path(upid))
                     asked = True
+
+    async def went_well(self, upid: str) -> bool:
+        """Whether a task that has ended did what it should."""
+        return str((await self._client.get(f"{task_path(upid)}/status")).get("exitstatus", "")) == "OK"
 
     async def _ended(self, upid: str) -> bool:
         return bool((await self._client.get(f"{task_path(upid)}/status")).get("status") == "stopped")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from panel.engines.proxmox.carrier import Carrier
 from panel.engines.proxmox.client import Client, vm_path
 from panel.engines.proxmox.config import (
     Addresses,
@@ -25,7 +26,7 @@ from panel.engines.proxmox.config import (
     nets,
     nic,
 )
-from panel.engines.types import PowerState, Snapshot, VmObservation
+from panel.engines.types import NicMode, NicObservation, PowerState, Snapshot, VmObservation
 from panel.errors import Conflict, EngineFailure, EngineTimeout, HostUnreachable, NotFound
 from panel.i18n import gettext_noop as _
 
@@ -78,6 +79,10 @@ class Found:
         """As paths have it: ``qemu`` or ``lxc``."""
         return str(self.line.get("type") or "qemu")
 
+    def port(self, key: str) -> str:
+        """The node's end of the interface ``net0`` and so on, as Proxmox names it (PVE::QemuServer, PVE::LXC)."""
+        return f"{'veth' if self.container else 'tap'}{self.vmid}i{key.removeprefix('net')}"
+
     def path(self, tail: str = "") -> str:
         """Below the API's base."""
         return vm_path(self.node, self.vmid, tail, kind=self.kind)
@@ -86,8 +91,8 @@ class Found:
 class Viewer:
     """Reads the VMs of a cluster, or of one ``node`` of it."""
 
-    def __init__(self, client: Client, node: str, nat_bridge: str) -> None:
-        self._client, self._node, self._nat_bridge = client, node, nat_bridge
+    def __init__(self, client: Client, node: str, nat_bridge: str, carrier: Carrier | None = None) -> None:
+        self._client, self._node, self._nat_bridge, self._carrier = client, node, nat_bridge, carrier
         self._configs: dict[int, tuple[float, tuple[Any, ...], Config]] = {}
         self._snapshots: dict[int, tuple[Snapshot, ...]] = {}
         self._told: dict[int, tuple[float, Addresses | None]] = {}
@@ -138,7 +143,7 @@ class Viewer:
         told = await self._addresses(library, now)
         names = names_of(library)
         return [
-            self._seen(one, names[one.vmid], now.get(one.vmid, {"status": "unknown"}), told.get(one.vmid))
+            await self._seen(one, names[one.vmid], now.get(one.vmid, {"status": "unknown"}), told.get(one.vmid))
             for one in library
         ]
 
@@ -149,7 +154,7 @@ class Viewer:
         line = await self._client.get(one.path("/status/current"))
         told = await self._ask_guest(one) if asks(one, line) else None
         names = names_of([other for other in await self.library() if not is_template(other)])
-        return self._seen(one, names.get(one.vmid, one.vendors_name), line, told)
+        return await self._seen(one, names.get(one.vmid, one.vendors_name), line, told)
 
     async def _found(self, line: dict[str, Any]) -> Found:
         vmid, node = int(line["vmid"]), str(line["node"])
@@ -206,7 +211,7 @@ class Viewer:
         self._told[one.vmid] = (time.monotonic(), told)
         return told
 
-    def _seen(self, one: Found, name: str, line: dict[str, Any], told: Addresses | None) -> VmObservation:
+    async def _seen(self, one: Found, name: str, line: dict[str, Any], told: Addresses | None) -> VmObservation:
         config, state = one.config, state_of(line)
         on = state in {PowerState.RUNNING, PowerState.SUSPENDED}
         drives = disks(config, ours=one.managed)
@@ -222,7 +227,7 @@ class Viewer:
             cpu_count=cores_of(config),
             memory_mib=memory_of(config),
             disk_gib=next((disk.size_gib for disk in drives if disk.name == system), None),
-            nics=tuple(nic(key, str(config[key]), self._nat_bridge, told or {}) for key in nets(config)),
+            nics=tuple([await self._nic(one, key, told or {}, on=on) for key in nets(config)]),
             memory_used_mib=counts["mem"] // 1024**2 if "mem" in counts else None,
             disk_read_bytes=counts.get("diskread"),
             disk_write_bytes=counts.get("diskwrite"),
@@ -233,6 +238,16 @@ class Viewer:
             disks=drives,
             snapshots=self._snapshots.get(one.vmid, ()),
         )
+
+    async def _nic(self, one: Found, key: str, told: Addresses, *, on: bool) -> NicObservation:
+        """An interface, and how the machine of the forwards has it."""
+        seen = nic(key, str(one.config[key]), self._nat_bridge, told)
+        if self._carrier is None:
+            return seen
+        nat = seen.mode is NicMode.NAT
+        apart = await self._carrier.apart(one.node, seen.network, seen.addresses) and nat
+        port = one.port(key) if on and self._carrier.is_at(one.node) else ""
+        return replace(seen, port=port, apart=one.node if apart else "")
 
 
 def read_snapshots(lines: Any) -> tuple[Snapshot, ...]:

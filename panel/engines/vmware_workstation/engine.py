@@ -47,6 +47,8 @@ GOAL_SECONDS = 60.0
 POLL_SECONDS = 0.25
 
 REASONS = {
+    "image_urls": _("VMware Workstation's images are template VMs: make them there."),
+    "ssh_keys": _("VMware Workstation has no way to tell a guest its SSH keys. Put them into the template."),
     "snapshots": _("VMware Workstation's REST API tells no snapshots. Use Workstation itself."),
     "update_live": _("VMware Workstation's REST API changes stopped VMs only."),
     "text_console": _("VMware Workstation's REST API opens no serial ports. Use the screen."),

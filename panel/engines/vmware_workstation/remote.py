@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from urllib.parse import urlsplit
 
+from panel.engines.common.login import read_login
 from panel.engines.common.rfb import Streams
 from panel.engines.common.ssh import SshConnection
 from panel.engines.common.tunnel import Tunnels
-from panel.engines.types import HostConnection, SshEndpoint
+from panel.engines.types import HostConnection
 from panel.engines.vmware_workstation.vmrun import GuestLogin, Vmrun, program
-from panel.errors import Conflict, EngineFailure, InvalidInput
+from panel.errors import Conflict, EngineFailure
 from panel.i18n import Text
-from panel.i18n import gettext_noop as _
 
 SSH_PORT = 22
 HERE = "127.0.0.1"
@@ -23,7 +22,7 @@ class Remote:
 
     def __init__(self, connection: HostConnection) -> None:
         options = connection.options
-        endpoint = _endpoint(options.get("ssh_addr", ""), options.get("ssh_user", ""), options.get("ssh_key_file", ""))
+        endpoint = read_login(options)
         self._ssh = SshConnection(endpoint) if endpoint else None
         self._tunnels = Tunnels(self._ssh) if self._ssh else None
         self.port = (endpoint.port or SSH_PORT) if endpoint else 0
@@ -54,18 +53,3 @@ class Remote:
         if self._ssh is not None and self._tunnels is not None:
             await self._tunnels.close()
             await self._ssh.close()
-
-
-def _endpoint(address: str, user: str, key_file: str) -> SshEndpoint | None:
-    """``HOST``, ``HOST:PORT`` or ``[IPV6]:PORT``. ``InvalidInput`` names ``ssh_addr``."""
-    text = address.strip()
-    if not text:
-        return None
-    try:
-        parts = urlsplit(f"//[{text}]" if text.count(":") > 1 and "[" not in text else f"//{text}")
-        host, port = parts.hostname or "", parts.port or 0
-    except ValueError:
-        host, port = "", 0
-    if not host or parts.path or parts.username:
-        raise InvalidInput(_("{field} must be HOST or HOST:PORT."), field="ssh_addr")
-    return SshEndpoint(host, port, user.strip(), key_file.strip())

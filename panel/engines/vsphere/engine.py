@@ -59,6 +59,7 @@ class VsphereEngine(Engine):
         update=True,
         delete=True,
         password=True,
+        ssh_keys=True,
         scan=True,
         images=True,
         iso=True,

@@ -7,6 +7,7 @@ from panel.engines.types import HostField
 from panel.i18n import gettext_noop as _
 
 REASONS = {
+    "image_urls": _("vSphere's images are templates: make them on the host's own pages."),
     "native_forwards": _("vSphere makes no port forwards itself."),
     "update_live": _(
         "vSphere changes a running VM's CPUs and memory only upwards, and only where hot add is on in the VM's settings."

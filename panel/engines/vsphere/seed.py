@@ -1,4 +1,4 @@
-"""What cloud-init tells a new guest: its name, password and network, through VMware's ``guestinfo`` (no CD is needed).
+"""What cloud-init tells a new guest: its name, password, SSH keys and network, through VMware's ``guestinfo`` (no CD is needed).
 
 Format: https://cloudinit.readthedocs.io/en/latest/reference/datasources/vmware.html (cloud-init 21.3 and newer). cloud-init
 removes the user data from there once it has read it (``cleanup-guestinfo``), and with it the password.
@@ -30,16 +30,18 @@ def entries(spec: VmSpec) -> dict[str, str]:
         "cleanup-guestinfo": ["userdata"],
     }
     told = {METADATA: _packed(metadata), f"{METADATA}.encoding": "base64"}
+    login: dict[str, Any] = {}
     if spec.password is not None:
         check_login(spec.user, spec.password)
-        told |= {
-            USERDATA: _packed(user_data(spec.user, spec.password), head="#cloud-config\n"),
-            f"{USERDATA}.encoding": "base64",
-        }
+        login = by_password(spec.user, spec.password)
+    if spec.ssh_keys:
+        login |= {"ssh_authorized_keys": list(spec.ssh_keys)} | ({"disable_root": False} if spec.user == "root" else {})
+    if login:
+        told |= {USERDATA: _packed(login, head="#cloud-config\n"), f"{USERDATA}.encoding": "base64"}
     return told
 
 
-def user_data(user: str, password: str) -> dict[str, Any]:
+def by_password(user: str, password: str) -> dict[str, Any]:
     """A login with a password. JSON is YAML too."""
     told: dict[str, Any] = {
         "ssh_pwauth": True,

@@ -5,7 +5,7 @@
   if (!form) return;
   const part = form.querySelector("[hx-trigger=check]");
   const left = form.elements.left; // the names of the fields that were left: only they are told what is wrong
-  const typed = "input:not([type=radio], [type=checkbox])";
+  const typed = "input:not([type=radio], [type=checkbox]), textarea";
   let timer = 0;
   let pressed = false;
   let waiting = false;

@@ -29,6 +29,17 @@ def test_the_files_are_yaml() -> None:
     }
 
 
+def test_keys() -> None:
+    """With and without a password; root's own are let in, other users' leave root as the image has it."""
+    keys = ('ssh-ed25519 AAAA a: "b" #c', "ssh-rsa BBBB 密钥")
+    user = yaml.safe_load(seed_files(replace(SPEC, ssh_keys=keys))["user-data"])
+    assert (user["ssh_authorized_keys"], user["disable_root"], user["ssh_pwauth"]) == (list(keys), False, True)
+    user = yaml.safe_load(seed_files(replace(SPEC, ssh_keys=keys, password=None))["user-data"])
+    assert (user["ssh_authorized_keys"], user["disable_root"], "ssh_pwauth" in user) == (list(keys), False, False)
+    user = yaml.safe_load(seed_files(replace(SPEC, ssh_keys=keys, password=None, user="debian"))["user-data"])
+    assert (user["ssh_authorized_keys"], "disable_root" in user) == (list(keys), False)
+
+
 def test_static_addresses() -> None:
     """As cloud-init's documentation of version 2 has them; IPv4 by DHCP only where none is given."""
     both = NicSpec(

@@ -22,6 +22,7 @@ NICS = (
     NicSpec("eth1", NicMode.BRIDGE, "52:54:00:00:00:02", addresses=("203.0.113.9/24", "2001:db8::9/64"),
             gateways=("203.0.113.1",), dns=("9.9.9.9", "9.9.9.9")),
 )  # fmt: skip
+KEYS = ('ssh-ed25519 AAAA+/8= a: "b" #c', "ssh-rsa BBBB 密钥")
 
 
 @pytest.fixture
@@ -38,7 +39,16 @@ async def engine(double: Double) -> AsyncIterator[ProxmoxEngine]:
 @pytest.fixture
 async def box(engine: ProxmoxEngine) -> AsyncIterator[VmSpec]:
     """A running container."""
-    made = spec(image=SYSTEM, nics=NICS, password="first-boot", memory_mib=256, disk_gib=2, title="箱子", start=True)
+    made = spec(
+        image=SYSTEM,
+        nics=NICS,
+        password="first-boot",
+        ssh_keys=KEYS,
+        memory_mib=256,
+        disk_gib=2,
+        title="箱子",
+        start=True,
+    )
     await engine.create(made, Recorder())
     yield made
     await engine.delete(made.ref, made.name, Recorder())
@@ -59,6 +69,7 @@ async def test_a_container_is_as_asked_for(double: Double, engine: ProxmoxEngine
     assert config["net0"] == "name=eth0,bridge=vmbr1,hwaddr=52:54:00:00:00:01,type=veth,ip=dhcp"
     assert "gw=203.0.113.1,ip=203.0.113.9/24,ip6=2001:db8::9/64" in config["net1"]
     assert machine(double, box.ref).passwords == {"root": "first-boot"}
+    assert machine(double, box.ref).keys == list(KEYS)
     assert "password" not in config
     seen = {vm.ref: vm for vm in await engine.observe()}[box.ref]
     assert (seen.title, seen.state, seen.cpu_count, seen.memory_mib, seen.disk_gib) == (

@@ -119,6 +119,18 @@ async def test_cloud_init(double: Double) -> None:
     await engine.close()
 
 
+async def test_keys_without_a_password(double: Double) -> None:
+    """Percent-encoded, as the vendor wants them: a plus or a space of a key's would be refused."""
+    engine, wanted = double.engine(), spec(ssh_keys=("ssh-ed25519 AAAA+/8= a: #c", "ssh-rsa BBBB"), start=True)
+    await engine.create(wanted, Recorder())
+    vm = machine(double, wanted.ref)
+    assert (vm.config["ciuser"], "cipassword" in vm.config) == ("root", False)
+    assert vm.config["sshkeys"] == "ssh-ed25519%20AAAA%2B%2F8%3D%20a%3A%20%23c%0Assh-rsa%20BBBB"
+    assert vm.keys == list(wanted.ssh_keys)
+    await engine.delete(wanted.ref, wanted.name, Recorder())
+    await engine.close()
+
+
 async def test_a_template_without_a_cloud_init_drive(double: Double) -> None:
     plain = double.world.add("plain", gib=1, template=True)
     del plain.config["ide2"]
