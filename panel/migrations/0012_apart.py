@@ -4,7 +4,7 @@ from tortoise import fields
 
 
 class Migration(migrations.Migration):
-    dependencies = [("models", "0010_processes")]
+    dependencies = [("models", "0011_vm_counts")]
 
     initial = False
 
