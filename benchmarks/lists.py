@@ -26,6 +26,7 @@ PAGES = {
     "host": "/hosts/h001",
     "VM": "/hosts/h001/vms/vm-0001",
 }
+UNLIKE = "list, search"  # shows one row of 100 VMs and 25 of 10,000
 
 
 def measure() -> Table:
@@ -53,11 +54,12 @@ def measure() -> Table:
     for name in PAGES:
         few, many = ([a.cpu for a in found[f"{vms} VMs: {name}"][WARM:]] for vms in ("100", "10,000"))
         ratio = statistics.median(many) / statistics.median(few)
-        table.add(f"{name}: 10,000 VMs against 100", "times", ratio, 2.0 if "list" in name else None)
+        promised = "list" in name and name != UNLIKE
+        table.add(f"{name}: 10,000 VMs against 100", "times", ratio, 2.0 if promised else None)
     table.notes.append(
         f"CPU time of the whole process, observation included (every 5 s, each host), {ROUNDS} interleaved rounds. "
-        "100 VMs are on one host, 10,000 on 100. What is searched is one VM of 100 and 100 of 10,000, of which 25 are shown: the "
-        "ratio of that is one of rows; a full page is found in both."
+        "100 VMs are on one host, 10,000 on 100. A search finds one VM of 100, and 100 of 10,000, of which 25 are shown: its "
+        "ratio compares one row with 25, so nothing is promised of it. The other lists show 25 rows, or 24, at every size."
     )
     return table
 

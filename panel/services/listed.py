@@ -8,6 +8,7 @@ from datetime import datetime
 
 from panel.engines.types import NicMode, PowerState
 from panel.models import Address, Host, Nic, Traffic, Vm, VmTag
+from panel.models.plain import plain_rows
 from panel.services.traffic import this_month
 
 FIELDS = (
@@ -59,10 +60,12 @@ class ListedVm:
 async def vms_of(host: Host, name: str | None = None) -> list[ListedVm]:
     """The VMs of a host, by name, or the one of that name. Five queries, none of which names each VM."""
     wanted = {"host_id": host.id} if name is None else {"host_id": host.id, "name": name}
-    rows = {row[0]: ListedVm(*row) for row in await Vm.filter(**wanted).order_by("name").values_list(*FIELDS)}
+    made = await plain_rows(Vm.filter(**wanted).order_by("name").values_list(*FIELDS))
+    rows = {row[0]: ListedVm(*row) for row in made}
     within = {f"vm__{key}": value for key, value in wanted.items()}
     nics: dict[int, ListedNic] = {}
-    for vm_id, *values in await Nic.filter(**within).order_by("name").values_list("vm_id", *NIC_FIELDS):
+    wired = Nic.filter(**within).order_by("name").values_list("vm_id", *NIC_FIELDS)
+    for vm_id, *values in await plain_rows(wired):
         if vm_id in rows:
             nic = nics[values[0]] = ListedNic(*values)
             rows[vm_id].nics.append(nic)

@@ -13,6 +13,7 @@ from panel.courtesy import Courtesy
 from panel.engines.types import NicObservation, PowerState, Snapshot, VmObservation
 from panel.events import EventBus, VmChanged
 from panel.models import Address, Host, Nic, Vm
+from panel.models.plain import plain_rows
 from panel.models.writing import write_changes
 from panel.services.cleaning import cleaned
 from panel.services.clock import now
@@ -263,10 +264,10 @@ class Observations:
 
 async def _known(host: Host) -> list[Known]:
     """The VMs of a host that are made, with their interfaces. Two queries, no models."""
-    made = await Vm.filter(host_id=host.id, creating=False).order_by("id").values_list(*READ)
+    made = await plain_rows(Vm.filter(host_id=host.id, creating=False).order_by("id").values_list(*READ))
     rows = {values[0]: Known(*values) for values in made}
-    nics = await Nic.filter(vm__host_id=host.id).order_by("id").values_list("vm_id", "mac", *NIC)
-    for vm_id, mac, *values in nics:
+    nics = Nic.filter(vm__host_id=host.id).order_by("id").values_list("vm_id", "mac", *NIC)
+    for vm_id, mac, *values in await plain_rows(nics):
         if vm_id in rows:
             rows[vm_id].wires[mac] = tuple(values)
     return list(rows.values())
