@@ -28,10 +28,11 @@ from panel.security import Actor, Permission
 from panel.services.audit import AuditLog
 from panel.services.checksums import ALGORITHMS, Checksum, read_checksum
 from panel.services.imagefiles import INCOMING, check_room, incoming, names_of, read_about, too_large, unwritable
-from panel.services.images import ImageService, about, actor_of, host_of, lock_of, remove
+from panel.services.images import ImageService, about, actor_of, host_of, lock_of, remove, unpacked
 from panel.services.names import check_title
 from panel.services.taskcontext import TaskContext
 from panel.services.tasks import LIVING, TaskService
+from panel.services.unpacking import unpacked_name, unpacking_told
 
 PIECE = 8 * 1024**2  # bytes of one request
 WRITE = 1024**2  # bytes that are written at once
@@ -96,7 +97,9 @@ class UploadService:
         """
         actor.require(Permission.MANAGE)
         file = check_title(request.file.replace("\\", "/").rpartition("/")[2], "file") or "image"
-        name, stem = await self._images.check_new(host, request.name.strip() or Path(file).stem, request.user)
+        name, stem = await self._images.check_new(
+            host, request.name.strip() or Path(unpacked_name(file)).stem, request.user
+        )
         read_checksum(request.checksum, "checksum")
         if request.size < 1:
             raise InvalidInput(_("{path} is empty."), field="file", path=file)
@@ -229,7 +232,10 @@ class UploadService:
         try:
             facts = await self._checked(context, upload, part)
             await context.step(_("Looking into {name}"), percent=97, name=upload.file)
-            key = await self._images.take(actor_of(context.task), host, part, upload.stem, facts, shown=upload.file)
+            key = await self._images.take(
+                actor_of(context.task), host, part, upload.stem, facts, shown=upload.file, field="file",
+                tell=unpacking_told(context, upload.file),
+            )  # fmt: skip
         except (Conflict, OSError):
             raise  # what has come is good; it waits until its way is free
         except asyncio.CancelledError:
@@ -277,6 +283,7 @@ class UploadService:
         if placed and read_about(folder / f"{stem}.json").get("task") == context.task.id:
             _remove(folder / INCOMING, context.params["upload"])
             return TaskStatus.SUCCEEDED, Text(_("Image {name} is there"), {"name": placed[0]})
+        remove(unpacked(folder / INCOMING / f"{context.params['upload']}.part"))
         return TaskStatus.FAILED, Text(
             _("The panel stopped during this task. What was uploaded is there: finish it again.")
         )
@@ -320,7 +327,8 @@ def _read_all(folder: Path) -> list[Upload]:
 
 
 def _remove(folder: Path, upload_id: str) -> None:
-    remove(folder / f"{upload_id}.json", folder / f"{upload_id}.part")
+    part = folder / f"{upload_id}.part"
+    remove(folder / f"{upload_id}.json", part, unpacked(part))
 
 
 def _sweep(folder: Path, before: float, busy: set[str]) -> None:
