@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from panel.i18n import gettext_noop as _
 MOST_FIELDS = 20
 LONGEST_FIELD = 16 * 1024  # bytes
 WAITING = 8 * 1024**2  # bytes of what came that wait to be read: more than the body hands out at once
+FIELDS_SECONDS = 60.0  # for all that is before the file
 REST_SECONDS = 3600.0  # for what nobody wants any more
 
 
@@ -31,9 +33,10 @@ class FileForm:
 
     async def rest(self) -> None:
         """Read what is left of the file, and forget it."""
-        async with asyncio.timeout(REST_SECONDS):
-            async for _part in self.data:
-                pass
+        with suppress(TimeoutError, InvalidInput):
+            async with asyncio.timeout(REST_SECONDS):
+                async for _part in self.data:
+                    pass
 
 
 async def file_form() -> FileForm:
@@ -42,6 +45,14 @@ async def file_form() -> FileForm:
     if request.mimetype != "multipart/form-data" or not boundary:
         return FileForm({}, "", _nothing())
     events = _events(MultipartDecoder(boundary, WAITING, max_parts=MOST_FIELDS), request.body)
+    try:
+        async with asyncio.timeout(FIELDS_SECONDS):
+            return await _up_to_the_file(events)
+    except TimeoutError as error:
+        raise _broken() from error
+
+
+async def _up_to_the_file(events: AsyncIterator[Any]) -> FileForm:
     fields: dict[str, str] = {}
     name, value = "", bytearray()
     async for event in events:

@@ -9,10 +9,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from quart import Quart
 
 from panel.bodies import WAITING, BoundedBody, BoundedHttpConnection
 from panel.engines.fake.world import FakeWorld, world
+from panel.errors import InvalidInput
 from panel.models import Host, HostImage, Task, Vm
+from panel.pages import fileform
 from panel.services.container import Services
 from panel.services.uploads import PIECE
 from panel.settings import Settings
@@ -302,3 +305,13 @@ async def test_a_body_waits_for_its_reader(browser: Browser) -> None:
         await asyncio.sleep(0.005)
     receiver.cancel()
     assert (read, most <= WAITING + len(piece)) == (count * len(piece), True)
+
+
+async def test_fields_that_do_not_come(browser: Browser, monkeypatch: pytest.MonkeyPatch, app: Quart) -> None:
+    """Nobody waits for ever for what is before the file."""
+    monkeypatch.setattr(fileform, "FIELDS_SECONDS", 0.1)
+    headers = {"Content-Type": "multipart/form-data; boundary=b0und"}
+    async with app.test_request_context("/", method="POST", headers=headers) as context:
+        context.request.body._complete.clear()  # more is to come
+        with pytest.raises(InvalidInput, match="did not come whole"):
+            await fileform.file_form()
