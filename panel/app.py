@@ -23,6 +23,7 @@ from panel import __version__, web
 from panel.api import blueprint as api
 from panel.api.prometheus import blueprint as prometheus
 from panel.api.wire import to_jsonable
+from panel.bodies import BoundedHttpConnection
 from panel.console.relay import RELAY
 from panel.console.relay import Relay as ConsoleRelay
 from panel.console.routes import blueprint as console
@@ -200,6 +201,7 @@ def create_app(settings: Settings) -> Quart:
         app.extensions[RELAY] = ConsoleRelay()
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     app.request_class = web.PanelRequest
+    app.asgi_http_class = BoundedHttpConnection
     app.asgi_websocket_class = BoundedWebsocketConnection
     RateLimiter(app)
     QuartSchema(

@@ -17,6 +17,7 @@ from panel.errors import PanelError
 from panel.models.database import close_database, migrate, open_database
 from panel.models.holding import held
 from panel.services.hosts import HostRequest
+from panel.services.unpacking import unpacked_name
 from panel.settings import Settings, load_settings
 
 
@@ -238,7 +239,9 @@ def image_add(file: Path, host_name: str, name: str | None, user: str) -> None:
     async def work() -> str:
         async with opened() as services:
             row = await services.hosts.get(host_name)
-            return (await services.images.add(actor(), row, file, name or file.stem, user)).name
+            return (
+                await services.images.add(actor(), row, file, name or Path(unpacked_name(file.name)).stem, user)
+            ).name
 
     click.echo(f"Added {run(work)}.")
 

@@ -28,6 +28,7 @@ from quart import (
 )
 
 from panel import __version__, i18n
+from panel.bodies import BoundedBody
 from panel.errors import Forbidden, InvalidInput, NotFound
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
@@ -48,17 +49,23 @@ TEMPLATES = Path(__file__).parent / "templates"
 YEAR = 31_536_000
 COMPRESSED = {".css", ".js", ".svg", ".json", ".txt"}
 UPLOAD_PATH = re.compile(r"/hosts/[^/]+/uploads/[0-9a-f]{32}/pieces$")
+UPLOAD_FORM = re.compile(r"/hosts/[^/]+/uploads/form$")
 PACKED = {"text/html", "application/json"}
 HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 SMALLEST = 1000  # bytes of HTML: what is smaller fits into one packet anyway
 
 
 class PanelRequest(Request):
-    """A request whose body may be larger than others' where the panel takes files in pieces (``panel.pages.uploads``)."""
+    """A request whose body may be larger than others' where the panel takes files (``panel.pages.images``): a piece, or a form of
+    whatever size, which is read as it comes and waits meanwhile (``panel.bodies``)."""
+
+    body_class = BoundedBody
 
     def __init__(self, method: str, scheme: str, path: str, *args: Any, **more: Any) -> None:
         if method == "POST" and UPLOAD_PATH.search(path):
             more["max_content_length"] = PIECE
+        elif method == "POST" and UPLOAD_FORM.search(path):
+            more["max_content_length"] = None
         super().__init__(method, scheme, path, *args, **more)
 
 
@@ -91,16 +98,19 @@ async def session_actor(source: Source = Source.PAGE) -> Actor | None:
     return Actor(current.actor, source, client_address(), current.id) if current else None
 
 
-async def check_csrf() -> None:
+async def check_csrf(given: str | None = None) -> None:
     """Every unsafe request of a page carries its session's token, in the form or in ``X-CSRF-Token``: veiled as a page
-    has it, or bare as a live fragment, which is not compressed.
+    has it, or bare as a live fragment, which is not compressed. ``given``: the form's, where the caller read the form.
 
     Raises:
         Forbidden: it does not, or comes from another site.
     """
     check_origin()
     current = await session()
-    given = request.headers.get("X-CSRF-Token") or (await request.form).get("csrf_token", "")
+    if header := request.headers.get("X-CSRF-Token"):
+        given = header
+    elif given is None:
+        given = (await request.form).get("csrf_token", "")
     if current is None or not (same(given, current.csrf) or same(unveil(given), current.csrf)):
         raise Forbidden(_("This form is out of date. Reload the page and try again."))
 

@@ -60,6 +60,9 @@ def furnish(panel: PanelProcess) -> str:
     """Two hosts that answer and one that does not, VMs in every state, tasks that failed. Returns a task's id."""
     for name, vms in (("berlin", "12"), ("shanghai", "20")):
         fields = {"server_name": name, "engine_type": "FakeEngine", "server_addr": name, "vms": vms}
+        if name == "berlin":  # its images are files of this machine: the panel can bring some
+            (panel.folder / "images").mkdir()
+            fields["images_path"] = str(panel.folder / "images")
         panel.ok("POST", "/api/server/create", fields)
         panel.until(f"/api/server/status/{name}", lambda status: status["seen_at"])
         panel.ok("POST", f"/api/client/scaner/{name}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +19,15 @@ from panel.services.clock import now
 from panel.services.domains import readable_domain
 from panel.services.room import AddressRoom
 
+WORDS = {
+    "pages.hosts": _("Hosts"),
+    "pages.tasks": _("Tasks"),
+    "pages.vms": _("Virtual machines"),
+    "pages.forwards": _("Port forwards"),
+    "pages.domains": _("Domains"),
+    "pages.addresses": _("Addresses"),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -30,14 +40,34 @@ class Line:
     at: datetime | None = None
     reason: str = ""
 
+    @property
+    def key(self) -> str:
+        """By which the page knows it again, whatever its state and its reason are by then."""
+        return _key(self.url + self.title)
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The lines of one kind, how many more there are, and where to find them."""
+    """The lines of one kind, how many more there are, and where to find them: a page and what it is called."""
 
     lines: list[Line]
     more: int
     url: str
+    word: str
+
+    @property
+    def total(self) -> int:
+        """How many there are."""
+        return len(self.lines) + self.more
+
+    @property
+    def key(self) -> str:
+        """By which the page knows it again."""
+        return _key(self.url)
+
+
+def _key(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 async def attention() -> list[Group]:
@@ -60,7 +90,7 @@ async def attention() -> list[Group]:
 
 
 def _group(some: Some[Any], line: Callable[[Any], Line], endpoint: str, **values: str) -> Group:
-    return Group([line(row) for row in some.rows], some.more, web.url(endpoint, **values))
+    return Group([line(row) for row in some.rows], some.more, web.url(endpoint, **values), gettext(WORDS[endpoint]))
 
 
 def _host_url(host: Host, tab: str) -> str:

@@ -13,6 +13,7 @@ from panel.errors import InvalidInput, PanelError
 from panel.i18n import gettext
 from panel.i18n import gettext_noop as _
 from panel.models import Host, HostImage, Task
+from panel.pages.fileform import file_form
 from panel.pages.forms import Form
 from panel.pages.hosts import host_page_with
 from panel.pages.rows import TaskRow, task_rows
@@ -24,7 +25,8 @@ from panel.services.downloads import DownloadService, FetchRequest, of_catalogue
 from panel.services.hostimages import HostImageService
 from panel.services.names import folded
 from panel.services.taskends import LIVING
-from panel.services.uploads import PIECE, Upload, UploadRequest
+from panel.services.uploadfiles import Upload
+from panel.services.uploads import PIECE, UploadRequest
 
 TAB = "images"
 VMS_NAMED = 10
@@ -195,6 +197,24 @@ async def upload_begin(actor: Actor, host: str) -> Response:
         form.text("file"), size, form.text("name"), form.text("user"), form.text("checksum"), modified
     )
     return _told(await web.services().uploads.begin(actor, row, wanted))
+
+
+@post("/hosts/<host>/uploads/form", "upload_form", _back, streams=True)
+async def upload_form(actor: Actor, host: str) -> Response:
+    """A file in one piece, from a browser without JavaScript: it goes to disk as it comes."""
+    form = await file_form()
+    await web.check_csrf(form.fields.get("csrf_token", ""))
+    try:
+        row = await web.services().hosts.get(host)
+        name, user, checksum = (form.fields.get(f"upload-{field}", "") for field in ("name", "user", "checksum"))
+        wanted = UploadRequest(form.file, request.content_length or 0, name, user, checksum)
+        if not form.file:
+            raise InvalidInput(_("{field}: choose a file."), field="file")
+        await web.services().uploads.whole(actor, row, wanted, form.data)
+    except PanelError:
+        await form.rest()  # until it has sent everything, a browser does not listen
+        raise
+    return done(images_path(host), say(_("Everything came. A task takes it in.")))
 
 
 @get("/hosts/<host>/uploads/<upload>", "upload")

@@ -13,7 +13,7 @@ from quart_schema import hide
 from werkzeug.datastructures import MultiDict
 
 from panel import web
-from panel.errors import ConfigError, PanelError, Unauthorized
+from panel.errors import ConfigError, Forbidden, PanelError, Unauthorized
 from panel.i18n import gettext_noop as _
 from panel.pages.topics import live_url
 from panel.pages.words import localised
@@ -55,9 +55,10 @@ def get(rule: str, name: str) -> Callable[[View], View]:
     return decorate
 
 
-def post(rule: str, name: str, back: Callable[..., str]) -> Callable[[View], View]:
+def post(rule: str, name: str, back: Callable[..., str], *, streams: bool = False) -> Callable[[View], View]:
     """An action of whoever is logged in, with the CSRF token. ``back(**values)`` is the page to return to: a
-    ``PanelError`` is told there; programs and htmx get it as an answer."""
+    ``PanelError`` is told there; programs and htmx get it as an answer. ``streams``: the form is too large to be read whole;
+    the function reads it, and looks at its token (``web.check_csrf``) before anything else."""
 
     def decorate(function: View) -> View:
         @wraps(function)
@@ -67,10 +68,13 @@ def post(rule: str, name: str, back: Callable[..., str]) -> Callable[[View], Vie
                 if web.is_htmx() or web.wants_json():
                     raise Unauthorized(_("Log in first."))
                 return to(web.url("pages.login", next=back(**values)))
-            await web.check_csrf()
+            if not streams:
+                await web.check_csrf()
             try:
                 return await function(actor, **values)
             except PanelError as error:
+                if streams and isinstance(error, Forbidden):
+                    raise
                 error.text = localised(error.text)
                 if web.is_htmx() or web.wants_json():
                     raise

@@ -20,9 +20,10 @@ from panel.services.catalogue import CloudImage
 from panel.services.checksums import LARGEST_FILE, Checksum, find_checksum, read_checksum
 from panel.services.fetching import Download, Fetcher, check_url
 from panel.services.imagefiles import check_room, incoming, names_of, read_about, too_large, unwritable
-from panel.services.images import ImageService, about, actor_of, host_of, lock_of, remove
+from panel.services.images import ImageService, about, actor_of, host_of, lock_of, remove, unpacked
 from panel.services.taskcontext import TaskContext
 from panel.services.tasks import TaskService
+from panel.services.unpacking import unpacked_name, unpacking_told
 
 MIB = 1024**2
 PIECE = MIB
@@ -71,7 +72,7 @@ class DownloadService:
             check_url(request.checksum_url, "checksum_url")
             if request.checksum:
                 raise InvalidInput(_("Give a checksum or the URL of a checksum file, not both."), field="checksum_url")
-        name = request.name.strip() or PurePosixPath(file_name(str(url))).stem
+        name = request.name.strip() or PurePosixPath(unpacked_name(file_name(str(url)))).stem
         name, stem = await self._images.check_new(host, name, request.user)
         params = asdict(request) | {"name": name, "stem": stem}
         return await self._tasks.submit(
@@ -105,7 +106,10 @@ class DownloadService:
         try:
             await context.step(_("Looking into {name}"), percent=97, name=shown)
             facts = about(params["name"], params["user"], task=context.task.id, **{digest.algorithm: digest.digest})
-            key = await self._images.take(actor_of(context.task), host, part, params["stem"], facts, shown=shown)
+            key = await self._images.take(
+                actor_of(context.task), host, part, params["stem"], facts, shown=shown, field="url",
+                tell=unpacking_told(context, shown),
+            )  # fmt: skip
         finally:
             remove(part)
         await context.step(_("Image {name} is there"), percent=99, name=key)
@@ -161,7 +165,8 @@ class DownloadService:
     async def _settle(self, context: TaskContext) -> tuple[TaskStatus, Text]:
         host = await host_of(context.task)
         folder, stem = self._images.folder(host), context.params["stem"]
-        remove(incoming(folder) / f"{context.task.id}.part")
+        part = incoming(folder) / f"{context.task.id}.part"
+        remove(part, unpacked(part))
         if read_about(folder / f"{stem}.json").get("task") == context.task.id:
             placed = [name for name in names_of(stem) if (folder / name).exists()]
             if placed:

@@ -35,12 +35,17 @@ from panel.services.imagefiles import (
 )
 from panel.services.names import check_identifier, check_title, folded
 from panel.services.observer import Observer
+from panel.services.unpacking import Tell, packed_as, unpack
 from panel.settings import Settings
 
 BUILD_SECONDS = 900
 BUILD_SCRIPT = Path(__file__).parents[2] / "scripts" / "build_demo_image.sh"
 DEMO_FILE = "openidcs-demo.qcow2"
 USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+
+
+async def _nobody(_read: int, _done: int) -> None:
+    """Is told how far it is, and tells nobody."""
 
 
 class ImageService:
@@ -131,10 +136,11 @@ class ImageService:
         name, stem = await self.check_new(host, name, user)
         part = incoming(folder) / f"{stem}.{os.getpid()}.part"
         try:
-            found = await examine(file, file.name, self.limits)  # before it is copied, which takes a while
-            check_room(folder, found.size)
+            if await packed_as(file, file.name) is None:
+                found = await examine(file, file.name, self.limits)  # before it is copied, which takes a while
+                check_room(folder, found.size)
             await asyncio.to_thread(shutil.copyfile, file, part)
-            key = await self.take(actor, host, part, stem, about(name, user), shown=file.name)
+            key = await self.take(actor, host, part, stem, about(name, user), shown=file.name, field="file")
         except OSError as error:
             raise unwritable(part.name, error) from error
         finally:
@@ -145,11 +151,31 @@ class ImageService:
         raise EngineFailure(_("The host does not list image {name} after it was copied."), name=key)
 
     async def take(
-        self, actor: Actor, host: Host, part: Path, stem: str, facts: Mapping[str, str], *, shown: str
+        self,
+        actor: Actor,
+        host: Host,
+        part: Path,
+        stem: str,
+        facts: Mapping[str, str],
+        *,
+        shown: str,
+        field: str,
+        tell: Tell = _nobody,
     ) -> str:
-        """Examine a file that has come, and make it an image of the host; its name in the folder. ``part`` is gone then."""
-        found = await examine(part, shown, self.limits)
-        key = await place(part, self.folder(host), stem, found, facts)
+        """Examine a file that has come, unpacked when it is packed, and make it an image of the host; its name in the folder.
+
+        ``field`` is where the file was named, ``tell`` hears how far unpacking is. What was not packed is not at ``part`` then.
+        """
+        whole, kind = part, await packed_as(part, shown)
+        try:
+            if kind is not None:
+                whole = unpacked(part)
+                await unpack(part, whole, kind, shown, field, self.limits.file, tell)
+            found = await examine(whole, shown, self.limits)
+            key = await place(whole, self.folder(host), stem, found, facts)
+        finally:
+            if whole != part:
+                remove(whole)
         await self._audit.write(actor, "image.add", "host", host.name, Text(_("Added image {name}."), {"name": key}))
         self._observer.look_now(host.id, inventory=True)
         return key
@@ -221,6 +247,11 @@ class ImageService:
             actor, "image.add", "host", host.name, Text(_("Added image {name}."), {"name": DEMO_FILE})
         )
         return next(image for image in await self.read(host) if image.key == DEMO_FILE)
+
+
+def unpacked(part: Path) -> Path:
+    """Where what is in a packed file comes to lie, beside it."""
+    return part.with_suffix(".unpacked")
 
 
 def about(name: str, user: str, **more: str) -> dict[str, str]:

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
-import os
-import re
 import time
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +24,29 @@ from panel.models import Host, Task, TaskStatus
 from panel.security import Actor, Permission
 from panel.services.audit import AuditLog
 from panel.services.checksums import ALGORITHMS, Checksum, read_checksum
-from panel.services.imagefiles import INCOMING, check_room, incoming, names_of, read_about, too_large, unwritable
-from panel.services.images import ImageService, about, actor_of, host_of, lock_of, remove
+from panel.services.imagefiles import INCOMING, check_room, incoming, names_of, read_about, too_large
+from panel.services.images import ImageService, about, actor_of, host_of, lock_of, remove, unpacked
 from panel.services.names import check_title
 from panel.services.taskcontext import TaskContext
 from panel.services.taskends import LIVING
 from panel.services.tasks import TaskService
+from panel.services.unpacking import unpacked_name, unpacking_told
+from panel.services.uploadfiles import (
+    ID,
+    Upload,
+    drop,
+    gathered,
+    read,
+    read_all,
+    store,
+    sweep,
+    written,
+)
 
 PIECE = 8 * 1024**2  # bytes of one request
-WRITE = 1024**2  # bytes that are written at once
 MOST_OPEN = 20  # uploads of one host
 STALE_SECONDS = 24 * 3600.0  # after which nobody comes back for one
 LIST_SECONDS = 2.0
-WAIT_SECONDS = 60.0  # between two parts of a piece
-ID = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,27 +60,6 @@ class UploadRequest:
     user: str = ""
     checksum: str = ""
     modified: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """An upload that began. ``offset`` is how much has come, ``size`` how much there will be, in bytes."""
-
-    id: str
-    file: str
-    size: int
-    name: str
-    stem: str
-    user: str
-    checksum: str
-    modified: int
-    actor: str
-    offset: int = 0
-
-    @property
-    def complete(self) -> bool:
-        """Whether all of it is there."""
-        return self.offset == self.size
 
 
 class UploadService:
@@ -97,14 +82,13 @@ class UploadService:
         """
         actor.require(Permission.MANAGE)
         file = check_title(request.file.replace("\\", "/").rpartition("/")[2], "file") or "image"
-        name, stem = await self._images.check_new(host, request.name.strip() or Path(file).stem, request.user)
+        name, stem = await self._images.check_new(
+            host, request.name.strip() or Path(unpacked_name(file)).stem, request.user
+        )
         read_checksum(request.checksum, "checksum")
-        if request.size < 1:
-            raise InvalidInput(_("{path} is empty."), field="file", path=file)
-        if request.size > self._images.limits.file:
-            raise too_large(file, request.size, self._images.limits.file)
+        _check_size(file, request.size, self._images.limits.file)
         folder = incoming(self._images.folder(host))
-        there = await asyncio.to_thread(_read_all, folder)
+        there = await asyncio.to_thread(read_all, folder)
         if len(there) >= MOST_OPEN:
             raise Conflict(_("There are {most} unfinished uploads already. Discard some."), most=MOST_OPEN)
         if any(other.stem == stem for other in there):
@@ -121,7 +105,7 @@ class UploadService:
             request.modified,
             actor.name,
         )
-        await asyncio.to_thread(_store, folder, upload)
+        await asyncio.to_thread(store, folder, upload)
         await self._audit.write(
             actor, "image.upload.begin", "host", host.name, Text(_("Began to upload {name}."), {"name": file})
         )
@@ -134,7 +118,7 @@ class UploadService:
         taken = await self._taken(host)
         try:
             async with asyncio.timeout(LIST_SECONDS):
-                there = await asyncio.to_thread(_read_all, self._images.folder(host) / INCOMING)
+                there = await asyncio.to_thread(read_all, self._images.folder(host) / INCOMING)
         except (PanelError, TimeoutError):  # no folder, or a disk that hangs: the page does not wait for it
             return []
         return [upload for upload in there if upload.id not in taken]
@@ -143,7 +127,7 @@ class UploadService:
         """An upload as it is now. ``NotFound``."""
         found = None
         if ID.fullmatch(upload_id):
-            found = await asyncio.to_thread(_read, self._images.folder(host) / INCOMING, upload_id)
+            found = await asyncio.to_thread(read, self._images.folder(host) / INCOMING, upload_id)
         if found is None:
             raise NotFound(_("There is no such upload. It was finished, discarded, or nobody came back for it."))
         return found
@@ -160,14 +144,23 @@ class UploadService:
             if offset != upload.offset:
                 raise Conflict(_("The upload goes on at byte {offset}."), offset=upload.offset)
             part = self._images.folder(host) / INCOMING / f"{upload_id}.part"
-            room = min(PIECE, upload.size - offset)
-            async for data in _gathered(body):
-                room -= len(data)
-                if room < 0:
-                    raise InvalidInput(_("The upload is longer than was announced."), field="file")
-                await _written(part, offset, data)
-                offset += len(data)
+            await _append(part, offset, min(PIECE, upload.size - offset), body)
             return await self.get(host, upload_id)
+
+    async def whole(self, actor: Actor, host: Host, request: UploadRequest, body: AsyncIterable[bytes]) -> Task:
+        """Take a file in one go, as a form without JavaScript sends it, and let it become an image. ``request.size`` is the most
+        that may come. Nothing stays of what breaks off. Raises as ``begin``, ``append`` and ``finish`` do."""
+        upload = await self.begin(actor, host, request)
+        folder = self._images.folder(host) / INCOMING
+        try:
+            async with self._alone(upload.id):
+                size = await _append(folder / f"{upload.id}.part", 0, upload.size, body)
+                _check_size(upload.file, size, self._images.limits.file)
+                await asyncio.to_thread(store, folder, replace(upload, size=size))
+        except BaseException:
+            drop(folder, upload.id)
+            raise
+        return await self.finish(actor, host, upload.id)
 
     async def finish(self, actor: Actor, host: Host, upload_id: str) -> Task:
         """Let what has come become an image: a task, for that takes a while. ``Conflict`` when something is missing."""
@@ -187,7 +180,7 @@ class UploadService:
             upload = await self.get(host, upload_id)
             if upload_id in await self._taken(host):
                 raise Conflict(_("A task takes this upload in. Cancel the task."))
-            _remove(self._images.folder(host) / INCOMING, upload_id)
+            drop(self._images.folder(host) / INCOMING, upload_id)
         await self._audit.write(
             actor,
             "image.upload.discard",
@@ -203,7 +196,7 @@ class UploadService:
             with suppress(PanelError):  # that of another machine too
                 folder = self._images.folder(host) / INCOMING
                 busy = self._busy | await self._taken(host) | set(await _living(host))
-                await asyncio.to_thread(_sweep, folder, time.time() - STALE_SECONDS, busy)
+                await asyncio.to_thread(sweep, folder, time.time() - STALE_SECONDS, busy)
 
     @asynccontextmanager
     async def _alone(self, upload_id: str) -> AsyncIterator[None]:
@@ -230,17 +223,20 @@ class UploadService:
         try:
             facts = await self._checked(context, upload, part)
             await context.step(_("Looking into {name}"), percent=97, name=upload.file)
-            key = await self._images.take(actor_of(context.task), host, part, upload.stem, facts, shown=upload.file)
+            key = await self._images.take(
+                actor_of(context.task), host, part, upload.stem, facts, shown=upload.file, field="file",
+                tell=unpacking_told(context, upload.file),
+            )  # fmt: skip
         except (Conflict, OSError):
             raise  # what has come is good; it waits until its way is free
         except asyncio.CancelledError:
             if await Task.filter(id=context.task.id, cancel_requested=True).exists():
-                _remove(folder, upload_id)
+                drop(folder, upload_id)
             raise
         except PanelError:
-            _remove(folder, upload_id)
+            drop(folder, upload_id)
             raise
-        _remove(folder, upload_id)
+        drop(folder, upload_id)
         await context.step(_("Image {name} is there"), percent=99, name=key)
         return {"image": key}
 
@@ -276,8 +272,9 @@ class UploadService:
         folder = self._images.folder(host)
         placed = [name for name in names_of(stem) if (folder / name).exists()]
         if placed and read_about(folder / f"{stem}.json").get("task") == context.task.id:
-            _remove(folder / INCOMING, context.params["upload"])
+            drop(folder / INCOMING, context.params["upload"])
             return TaskStatus.SUCCEEDED, Text(_("Image {name} is there"), {"name": placed[0]})
+        remove(unpacked(folder / INCOMING / f"{context.params['upload']}.part"))
         return TaskStatus.FAILED, Text(
             _("The panel stopped during this task. What was uploaded is there: finish it again.")
         )
@@ -288,91 +285,19 @@ async def _living(host: Host) -> list[str]:
     return [str(task_id) for task_id in ids]
 
 
-# -- the two files of an upload --------------------------------------------------------------------------------
+async def _append(part: Path, offset: int, room: int, body: AsyncIterable[bytes]) -> int:
+    """Write ``body`` at ``offset``; where it ended. ``InvalidInput`` when it is longer than ``room``."""
+    async for data in gathered(body):
+        room -= len(data)
+        if room < 0:
+            raise InvalidInput(_("The upload is longer than was announced."), field="file")
+        await written(part, offset, data)
+        offset += len(data)
+    return offset
 
 
-def _store(folder: Path, upload: Upload) -> None:
-    known = {name: value for name, value in asdict(upload).items() if name != "offset"}
-    try:
-        (folder / f"{upload.id}.part").open("xb").close()
-        whole = folder / f"{upload.id}.json.new"
-        whole.write_text(json.dumps(known), "utf-8")
-        whole.rename(folder / f"{upload.id}.json")
-    except OSError as error:
-        _remove(folder, upload.id)
-        raise unwritable(upload.file, error) from error
-
-
-def _read(folder: Path, upload_id: str) -> Upload | None:
-    wanted = {item.name for item in fields(Upload)} - {"offset"}
-    with suppress(OSError, ValueError):
-        known = json.loads((folder / f"{upload_id}.json").read_text("utf-8"))
-        if isinstance(known, dict) and set(known) == wanted:
-            return Upload(**known, offset=(folder / f"{upload_id}.part").stat().st_size)
-    return None
-
-
-def _read_all(folder: Path) -> list[Upload]:
-    found = []
-    with suppress(OSError):
-        files = [file for file in folder.glob("*.json") if ID.fullmatch(file.stem)]
-        found = [_read(folder, file.stem) for file in sorted(files, key=lambda file: file.stat().st_mtime)]
-    return [upload for upload in found if upload is not None]
-
-
-def _remove(folder: Path, upload_id: str) -> None:
-    remove(folder / f"{upload_id}.json", folder / f"{upload_id}.part")
-
-
-def _sweep(folder: Path, before: float, busy: set[str]) -> None:
-    for file in folder.glob("*"):
-        with suppress(OSError):
-            parts = folder.glob(f"{file.name.partition('.')[0]}.*")
-            newest = max(
-                (other.stat().st_mtime for other in parts), default=before
-            )  # none: somebody else has removed it
-            if newest < before and file.name.partition(".")[0] not in busy:
-                file.unlink()
-
-
-async def _gathered(body: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-    """The body in parts of about ``WRITE`` bytes."""
-    waiting = bytearray()
-    parts = aiter(body)
-    while True:
-        try:
-            async with asyncio.timeout(WAIT_SECONDS):
-                waiting += await anext(parts)
-        except StopAsyncIteration:
-            break
-        except TimeoutError as error:
-            raise InvalidInput(_("The upload stood still for {seconds} s."), seconds=int(WAIT_SECONDS)) from error
-        if len(waiting) >= WRITE:
-            yield bytes(waiting)
-            waiting.clear()
-    if waiting:
-        yield bytes(waiting)
-
-
-async def _written(part: Path, offset: int, data: bytes) -> None:
-    work = asyncio.ensure_future(asyncio.to_thread(_write, part, offset, data))
-    try:
-        await asyncio.shield(work)
-    except asyncio.CancelledError:  # the browser went away; nobody else writes before this has ended
-        await asyncio.wait([work])
-        raise
-    except OSError as error:
-        raise unwritable(part.name, error) from error
-
-
-def _write(part: Path, offset: int, data: bytes) -> None:
-    """Write and wait for the disk: what the browser is told to have arrived has arrived."""
-    descriptor = os.open(part, os.O_WRONLY)
-    try:
-        view = memoryview(data)
-        while view:
-            sent = os.pwrite(descriptor, view, offset)
-            view, offset = view[sent:], offset + sent
-        os.fdatasync(descriptor)
-    finally:
-        os.close(descriptor)
+def _check_size(file: str, size: int, most: int) -> None:
+    if size < 1:
+        raise InvalidInput(_("{path} is empty."), field="file", path=file)
+    if size > most:
+        raise too_large(file, size, most)

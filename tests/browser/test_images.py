@@ -169,8 +169,33 @@ def test_a_download_moves_on_the_page(panel: PanelProcess, login: Login) -> None
     server.server_close()
 
 
-def test_without_javascript_it_is_said(panel: PanelProcess, login: Login) -> None:
+def test_without_javascript_in_bounded_memory(panel: PanelProcess, login: Login, folder: Path, tmp_path: Path) -> None:
+    """A plain form, in one piece; what it is no image of is said on the page."""
     page = login(panel, javascript=False)
     page.goto(TAB)
-    expect(page.get_by_text("Uploading needs JavaScript")).to_be_visible()
-    expect(page.locator("#upload-form")).to_be_hidden()
+    before, most, done = memory(panel), 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal most
+        while not done.wait(0.02):
+            most = max(most, memory(panel))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    page.fill("#upload-name", "Plain")
+    page.set_input_files("#upload-file", sparse(tmp_path, "plain.img", 400 * MIB))
+    page.click("#upload-form button[type=submit]", timeout=120_000)
+    expect(page.locator("main .notice")).to_contain_text("Everything came.", timeout=120_000)
+    done.set()
+    watcher.join()
+    for _again in range(100):
+        if (folder / "Plain.img").exists():
+            break
+        page.wait_for_timeout(200)
+    assert (folder / "Plain.img").stat().st_size == 400 * MIB
+    assert 0 < most - before < MORE_MEMORY, f"{(most - before) // MIB} MiB"
+    page.goto(TAB)
+    page.fill("#upload-name", "Plain")
+    page.set_input_files("#upload-file", sparse(tmp_path, "again.img", 2 * MIB))
+    page.click("#upload-form button[type=submit]")
+    expect(page.locator("main .notice")).to_contain_text("There is an image Plain")

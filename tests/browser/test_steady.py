@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -12,10 +13,12 @@ from tests.process import PanelProcess
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 BOTH = pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
-PLACES = """rows => Object.fromEntries([...document.querySelectorAll(rows)].map(row => {
-  const box = row.getBoundingClientRect(); return [row.id, [box.top, box.left]] }))"""
+PLACES = """rows => Object.fromEntries([...document.querySelectorAll(rows)].map((row, n) => {
+  const box = row.getBoundingClientRect(); return [row.id || n, [box.top, box.left]] }))"""
+BLOCKS = "main .card, main .tabs, main tr"
 SHIFTS = """() => { window.shifts = [];
-  const moved = s => Math.abs(s.previousRect.y - s.currentRect.y) >= 1;
+  const by = ({ previousRect: was, currentRect: is }) => [is.top - was.top, is.bottom - was.bottom];
+  const moved = s => { const [top, bottom] = by(s); return top * bottom > 0 && Math.min(Math.abs(top), Math.abs(bottom)) >= 1 };
   const told = s => `${s.node?.id || s.node?.className} ${s.previousRect.y} -> ${s.currentRect.y}`;
   new PerformanceObserver(list => list.getEntries().forEach(
     entry => window.shifts.push(...entry.sources.filter(moved).map(told)))).observe({ type: "layout-shift" }) }"""
@@ -29,6 +32,11 @@ def panel(fake_panel: PanelProcess) -> PanelProcess:
     fake_panel.ok("POST", "/api/server/create", fields)
     fake_panel.until("/api/server/status/slow1", lambda status: status["seen_at"])
     fake_panel.ok("POST", "/api/client/scaner/slow1?wait=30")
+    for name in ("away", "lost1", "lost2"):
+        fields = {"server_name": name, "engine_type": "FakeEngine", "server_addr": name, "vms": "2"}
+        fake_panel.ok("POST", "/api/server/create", fields)
+        fake_panel.until(f"/api/server/status/{name}", lambda status: status["seen_at"])
+        fake_panel.ok("POST", f"/api/client/scaner/{name}?wait=30")
     return fake_panel
 
 
@@ -130,6 +138,72 @@ def test_the_dashboard_and_the_open_drawer(panel: PanelProcess, login: Login, vi
     still(page, tasks, before)
     still(page, hosts, above)
     page.locator("#drawer summary").click()
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "path", ["/hosts/away/vms/vm-0001", "/hosts/away/vms/vm-0001?tab=danger", "/hosts/away", "/hosts", "/vms"]
+)
+def test_a_host_goes_away_and_comes_back(
+    panel: PanelProcess, login: Login, path: str, viewport: dict[str, int]
+) -> None:
+    """What is told of it has its place already."""
+    page = login(panel, viewport=viewport)
+    opened(page, path)
+    word, before = page.locator("main .state").filter(visible=True), page.evaluate(PLACES, BLOCKS)
+    panel.ok("PUT", "/api/server/update/away", {"behaviour": "refusing", "only": "observe"})
+    expect(word.filter(has_text=re.compile("Unreachable|Unknown")).first).to_be_visible(timeout=30_000)
+    page.wait_for_timeout(1500)
+    if path.startswith("/hosts/"):
+        note = page.locator(".note")
+        expect(note).to_contain_text("refuses connections")
+        note.click()
+        expect(page.locator(".note-all li").first).to_contain_text("refuses connections")
+        page.keyboard.press("Escape")
+    panel.ok("PUT", "/api/server/update/away", {"behaviour": ""})
+    expect(word.filter(has_text=re.compile("Unreachable|Unknown"))).to_have_count(0, timeout=30_000)
+    still(page, BLOCKS, before)
+
+
+@BOTH
+def test_notices_of_a_vm_come_and_go(panel: PanelProcess, login: Login, viewport: dict[str, int]) -> None:
+    """A change that waits for the next start, a task, and a VM that is no more."""
+    name = f"noted-{viewport['width']}"
+    panel.ok("POST", "/api/client/create/away?wait=20", small(name))
+    panel.api("POST", f"/api/client/powers/away/{name}?wait=20", {"action": "start"})
+    page = login(panel, viewport=viewport)
+    opened(page, f"/hosts/away/vms/{name}?tab=danger")
+    note, before = page.locator(".note:not(.note-calm)"), page.evaluate(PLACES, BLOCKS)
+    expect(note).to_have_count(0)
+    panel.ok("PUT", f"/api/client/update/away/{name}?wait=20", {"ram_num": 256})
+    expect(note).to_contain_text("At the next start", timeout=15_000)
+    panel.api("POST", f"/api/client/powers/away/{name}?wait=20", {"action": "stop"})
+    expect(note).to_have_count(0, timeout=15_000)
+    panel.ok("DELETE", f"/api/client/delete/away/{name}?wait=20")
+    expect(page.locator("h1")).to_have_text("This VM is no longer there.", timeout=15_000)
+    still(page, BLOCKS, before)
+
+
+@BOTH
+def test_what_needs_attention_comes_and_goes(panel: PanelProcess, login: Login, viewport: dict[str, int]) -> None:
+    """Its card is as high with nothing as with much, and what is read keeps its place."""
+    page = login(panel, viewport=viewport)
+    opened(page, "/")
+    box, rows = page.locator(".attention-box"), page.locator(".attention > li")
+    high, hosts = box.bounding_box(), page.evaluate(PLACES, "#host-rows > tr")
+    before = rows.count()
+    for name in ("lost1", "lost2"):
+        panel.ok("PUT", f"/api/server/update/{name}", {"behaviour": "refusing", "only": "observe"})
+        expect(rows.filter(has_text=name)).to_be_visible(timeout=30_000)
+    places = page.evaluate(PLACES, ".attention > li")
+    assert len(places) == before + 2
+    panel.ok("PUT", "/api/server/update/lost1", {"behaviour": ""})
+    expect(rows.filter(has_text="lost1")).to_have_class(re.compile("is-settled"), timeout=30_000)
+    still(page, ".attention > li", places)
+    panel.ok("PUT", "/api/server/update/lost2", {"behaviour": ""})
+    expect(rows).to_have_count(before, timeout=30_000)
+    still(page, "#host-rows > tr", hosts)
+    assert box.bounding_box() == high
 
 
 def test_without_javascript_the_line_is_a_link(panel: PanelProcess, login: Login) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import subprocess
 from pathlib import Path
 
@@ -26,6 +27,32 @@ def test_add_lists_and_boots_from(panel: PanelProcess, site: LibvirtSite, demo_i
         panel.until("/api/server/detail/host1", lambda host: host["health"] == "online")
         panel.ok("POST", "/api/client/create/host1?wait=60", body)
     panel.ok("DELETE", f"/api/client/delete/host1/{site.name}-img")
+
+
+def test_a_packed_image_boots(panel: PanelProcess, site: LibvirtSite, demo_image: Path, tmp_path: Path) -> None:
+    """The demo image as distributions publish theirs: what comes out is what was packed, whole, and a VM runs from it."""
+    packed = tmp_path / "demo.qcow2.xz"
+    packed.write_bytes(lzma.compress(demo_image.read_bytes(), preset=1))
+    panel.cli("image", "add", str(packed), "--host", "host1", "--name", "Packed 1")
+    made = site.images / "Packed-1.qcow2"
+    assert made.read_bytes() == demo_image.read_bytes()
+    assert made.read_bytes()[:4] == b"QFI\xfb"
+    subprocess.run(["qemu-img", "check", "-q", "-f", "qcow2", made], check=True, timeout=60)
+    assert list((site.images / ".incoming").iterdir()) == []
+    panel.stop()
+    panel.start()  # the images of a host are listed as the panel starts, and once a minute
+    panel.until("/api/server/detail/host1", lambda host: host["health"] == "online")
+    body = {
+        "vm_uuid": f"{site.name}-xz",
+        "os_name": "packed 1",
+        "cpu_num": 1,
+        "ram_num": 96,
+        "hdd_num": 1,
+        "start": True,
+    }
+    panel.ok("POST", "/api/client/create/host1?wait=60", body)
+    panel.until(f"/api/client/status/host1/{site.name}-xz", lambda status: status["cpu_usage"] is not None)
+    panel.ok("DELETE", f"/api/client/delete/host1/{site.name}-xz?wait=60")
 
 
 def test_what_is_no_disk_image_is_refused(panel: PanelProcess, site: LibvirtSite, tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ async def forward(vm: Vm, port: int, **more: Any) -> Forward:
 
 def lines(browser: Browser) -> list[tuple[str, str]]:
     """What needs attention: where it leads, and its words."""
-    found = re.search(r'<ul class="attention">(.*?)</ul>', browser.html, re.S)
+    found = re.search(r'<ul class="attention"[^>]*>(.*?)</ul>', browser.html, re.S)
     made = re.findall(r"<li.*?</li>", found[1], re.S) if found else []
     return [
         (re.search(r'href="([^"]*)"', item)[1], " ".join(re.sub(r"<[^>]*>", " ", item).split()))  # type: ignore[index]
@@ -82,9 +82,11 @@ async def test_without_a_host(browser: Browser) -> None:
 
 
 async def test_all_is_well(browser: Browser, still: Host) -> None:
-    """Hosts, states and the log, and no word of attention."""
+    """Hosts, states, also those of which there are none, the log, and a word that nothing needs attention."""
     await browser.get("/")
-    assert "Needs attention" not in browser.text
+    assert lines(browser) == []
+    assert "Nothing needs attention" in browser.text
+    assert re.search(r'class="is-none">\s*<a href="/vms\?state=crashed">.*?<strong>0</strong>', browser.html, re.S)
     assert f"{sum(vm.cpu_count for vm in await Vm.all())} / 60" in browser.text
     assert "/ 64 GiB" in browser.text
     assert "20 of 30 running" in browser.text
@@ -175,7 +177,7 @@ async def test_many_of_a_kind_are_counted(browser: Browser, still: Host) -> None
     await browser.get("/")
     found = lines(browser)
     assert len(found) == MOST + 1
-    assert found[-1] == ("/vms?state=missing", f"and {30 - MOST} more")
+    assert found[-1] == ("/vms?state=missing", f"Virtual machines: and {30 - MOST} more")
 
 
 async def test_in_chinese(browser: Browser, still: Host) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from quart import Quart
 
+from panel.bodies import WAITING, BoundedBody, BoundedHttpConnection
 from panel.engines.fake.world import FakeWorld, world
+from panel.errors import InvalidInput
 from panel.models import Host, HostImage, Task, Vm
+from panel.pages import fileform
 from panel.services.container import Services
 from panel.services.uploads import PIECE
 from panel.settings import Settings
@@ -50,7 +56,15 @@ async def test_the_list(browser: Browser, here: Host) -> None:
     await Vm.create(host=here, ref="r1", name="vm-1", title="", os_name="real", cpu_count=1, memory_mib=1, disk_gib=1)
     await browser.get(TAB)
     assert browser.status == 200
-    for text in ("real.qcow2", "install.iso", "CD images", "Debian 12", "Catalogue", "Add by URL", "needs JavaScript"):
+    for text in (
+        "real.qcow2",
+        "install.iso",
+        "CD images",
+        "Debian 12",
+        "Catalogue",
+        "Add by URL",
+        "Without JavaScript",
+    ):
         assert text in browser.text
     row = next(row for row in browser.html.split("<tr>") if "real.qcow2" in row)
     assert '<td data-label="VMs">1</td>' in row
@@ -199,3 +213,105 @@ async def test_an_upload_is_discarded_by_a_button(browser: Browser, here: Host, 
     await browser.post(f"/hosts/here/uploads/{told['data']['id']}/discard")
     assert "Discarded the upload of &lt;b&gt;.img." in browser.html
     assert [name for name in files(folder) if name.startswith(".incoming")] == []
+
+
+def form_of(
+    browser: Browser, *parts: tuple[str, str | bytes], token: str | None = None
+) -> tuple[bytes, dict[str, str]]:
+    """A form as a browser sends it: bytes are a file, which is called ``disk.img``."""
+    pieces = []
+    for name, value in [("csrf_token", browser.csrf if token is None else token), *parts]:
+        head = f'Content-Disposition: form-data; name="{name}"'
+        if isinstance(value, bytes):
+            head += '; filename="disk.img"\r\nContent-Type: application/octet-stream'
+        pieces.append(f"--b0und\r\n{head}\r\n\r\n".encode() + (value if isinstance(value, bytes) else value.encode()))
+    body = b"\r\n".join(pieces) + b"\r\n--b0und--\r\n"
+    return body, {"Content-Type": "multipart/form-data; boundary=b0und", "Content-Length": str(len(body))}
+
+
+async def sent(browser: Browser, body: bytes, headers: dict[str, str]) -> int:
+    """Send a form; the status of the answer, and where that leads."""
+    answer = await browser.client.post("/hosts/here/uploads/form", data=body, headers=browser.headers | headers)
+    await browser.arrive("/hosts/here/uploads/form", answer)
+    return answer.status_code
+
+
+async def test_a_form_with_a_file(browser: Browser, here: Host, folder: Path, services: Services) -> None:
+    """What a browser without JavaScript sends; the file may have in it what looks like the form's end."""
+    await browser.get(TAB)
+    assert 'enctype="multipart/form-data"' in browser.html
+    data = bytearray(raw(3 * 1024**2))
+    odd = b"\r\n--b0un\r\n--b0undaries\r\n\r\n--b0un--\r\n\r\n\n"
+    data[5000 : 5000 + len(odd)] = odd
+    parts = [("upload-name", "By form"), ("upload-user", "me"), ("upload-checksum", ""), ("file", bytes(data))]
+    assert await sent(browser, *form_of(browser, *parts)) == 303
+    assert "Everything came. A task takes it in." in browser.text
+
+    async def there() -> bool:
+        return (folder / "By-form.img").exists() and await HostImage.exists(name="By form", default_user="me")
+
+    await until(there)
+    assert (folder / "By-form.img").read_bytes() == data
+    assert [name for name in files(folder) if "incoming" in name] == []
+
+
+@pytest.mark.parametrize("wrong", ["", "other"])
+async def test_a_form_without_its_token(browser: Browser, here: Host, folder: Path, wrong: str) -> None:
+    """Also when the right one comes after the file."""
+    await browser.get(TAB)
+    late = [("file", raw()), ("csrf_token", browser.csrf)]
+    assert await sent(browser, *form_of(browser, *late, token=wrong)) == 403
+    assert [name for name in files(folder) if "incoming" in name] == []
+
+
+async def test_forms_that_are_not_taken(browser: Browser, here: Host, folder: Path) -> None:
+    """The page says why, and nothing is left."""
+    await browser.get(TAB)
+    whole, headers = form_of(browser, ("file", raw()))
+    cases: list[tuple[bytes, dict[str, str], str]] = [
+        (*form_of(browser, ("upload-name", "real"), ("file", raw())), "There is an image real"),
+        (*form_of(browser, ("upload-checksum", "abc"), ("file", raw())), "SHA-256 or SHA-512"),
+        (*form_of(browser, ("upload-name", "x" * 20000), ("file", raw())), "did not come whole"),
+        (*form_of(browser, ("file", b"")), "is empty"),
+        (*form_of(browser, ("upload-name", "none")), "choose a file"),
+        (whole[:-500], headers | {"Content-Length": str(len(whole) - 500)}, "did not come whole"),
+        (whole, headers | {"Content-Length": str(2**50)}, "images_largest_gib"),
+        (whole, headers | {"Content-Length": "5000"}, "longer than was announced"),
+    ]
+    for body, told, words in cases:
+        assert await sent(browser, body, told) == 303, words
+        assert words in browser.text
+        assert [name for name in files(folder) if "incoming" in name] == [], words
+
+
+async def test_a_body_waits_for_its_reader(browser: Browser) -> None:
+    """What comes is taken no faster than it is read."""
+    piece, count, given, read = bytes(1024**2), 40, 0, 0
+    most = 0
+
+    async def receive() -> dict[str, Any]:
+        nonlocal given
+        if given == count:
+            await asyncio.sleep(600)
+        given += 1
+        return {"type": "http.request", "body": piece, "more_body": given < count}
+
+    body = BoundedBody(None, None)
+    connection = BoundedHttpConnection.__new__(BoundedHttpConnection)
+    receiver = asyncio.create_task(connection.handle_messages(SimpleNamespace(body=body), receive))  # type: ignore[arg-type]
+    async for data in body:
+        read += len(data)
+        most = max(most, len(data))
+        await asyncio.sleep(0.005)
+    receiver.cancel()
+    assert (read, most <= WAITING + len(piece)) == (count * len(piece), True)
+
+
+async def test_fields_that_do_not_come(browser: Browser, monkeypatch: pytest.MonkeyPatch, app: Quart) -> None:
+    """Nobody waits for ever for what is before the file."""
+    monkeypatch.setattr(fileform, "FIELDS_SECONDS", 0.1)
+    headers = {"Content-Type": "multipart/form-data; boundary=b0und"}
+    async with app.test_request_context("/", method="POST", headers=headers) as context:
+        context.request.body._complete.clear()  # more is to come
+        with pytest.raises(InvalidInput, match="did not come whole"):
+            await fileform.file_form()

@@ -12,6 +12,7 @@ from panel.engines.fake.world import GIB, world
 from panel.engines.types import EngineKind, PowerState
 from panel.events import VmChanged
 from panel.models import Host, LogEntry, Vm
+from panel.services.clock import now
 from panel.services.container import Services
 from panel.services.hosts import HostRequest
 from tests.conftest import ADMIN
@@ -129,7 +130,9 @@ async def test_garbage_does_not_end_the_observation(services: Services) -> None:
     await health("mad", "online")
     await services.tasks.wait((await services.vms.scan(ADMIN, await services.hosts.get("mad"))).id, 5)
     world("mad").behaviour = Behaviour(manner=Manner.GARBAGE)
-    await asyncio.sleep(1.3)
+    for _round in range(3):
+        since = now()
+        await until(lambda since=since: Host.exists(name="mad", seen_at__gt=since))  # type: ignore[misc]
     assert (await services.hosts.get("mad")).health == "online"
     assert await Vm.filter(state__in=[PowerState.CRASHED, PowerState.RUNNING]).count() == 4
 

@@ -16,7 +16,8 @@ from panel.errors import Conflict, InvalidInput, NotFound, TooLarge
 from panel.models import Host, HostImage
 from panel.services import imagefiles, uploads
 from panel.services.container import Services
-from panel.services.uploads import PIECE, Upload, UploadRequest
+from panel.services.uploadfiles import WRITE, Upload
+from panel.services.uploads import PIECE, UploadRequest
 from tests.conftest import ADMIN
 from tests.services.fileserver import qcow2, raw
 from tests.services.images_kit import ended, files, local_host
@@ -92,7 +93,7 @@ async def test_a_browser_that_goes_away_leaves_the_upload_free(services: Service
     came = asyncio.Event()
 
     async def hanging() -> AsyncIterator[bytes]:
-        yield b"x" * uploads.WRITE
+        yield b"x" * WRITE
         came.set()
         await asyncio.sleep(600)
 
@@ -106,7 +107,7 @@ async def test_a_browser_that_goes_away_leaves_the_upload_free(services: Service
     request.cancel()
     with pytest.raises(asyncio.CancelledError):
         await request
-    assert (await services.uploads.get(here, upload.id)).offset == uploads.WRITE
+    assert (await services.uploads.get(here, upload.id)).offset == WRITE
     await services.uploads.discard(ADMIN, here, upload.id)
 
 
@@ -195,3 +196,27 @@ async def test_nobody_comes_back(services: Services, here: Host, folder: Path) -
     await services.uploads.sweep()
     assert [upload.id for upload in await services.uploads.all(here)] == [young.id]
     assert not stray.exists()
+
+
+async def test_in_one_go_whole_or_not_at_all(services: Services, here: Host, folder: Path) -> None:
+    """What is announced is the most that may come. Of what breaks off nothing stays; its name is free again."""
+    data = raw(3 * WRITE + 512)
+    wanted = UploadRequest("disk.img", len(data) + 300)
+    came = asyncio.Event()
+
+    async def hanging() -> AsyncIterator[bytes]:
+        yield data[:WRITE]
+        came.set()
+        await asyncio.sleep(600)
+
+    request = asyncio.create_task(services.uploads.whole(ADMIN, here, wanted, hanging()))
+    await came.wait()
+    assert len(files(folder)) == 2
+    with pytest.raises(Conflict, match="under way already"):
+        await services.uploads.whole(ADMIN, here, wanted, body(data))
+    request.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    assert files(folder) == []
+    assert (await ended(services, await services.uploads.whole(ADMIN, here, wanted, body(data))))[0] == "succeeded"
+    assert (files(folder), (folder / "disk.img").read_bytes()) == (["disk.img", "disk.json"], data)

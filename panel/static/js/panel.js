@@ -46,14 +46,21 @@
     }
     return [row];
   }
-  // The open drawer's rows stay where they are, also those that ended or fell out; what is new goes below them.
-  function inTheirPlaces(body, fragment) {
-    const list = $(".drawer-rows", fragment);
-    const shown = [...body.querySelectorAll(".drawer-row")];
-    if (!list || !shown.length) return;
-    const fresh = [...list.children].reverse(); // newest last
-    const stays = shown.map((row) => fresh.find((one) => one.id === row.id) ?? row.cloneNode(true));
+  // The rows of the open drawer, and what needs attention, stay where they are, also those that ended or fell out; what is
+  // new goes below them. At the end of what needs attention, and where there is too much of it, what is mended goes.
+  function inTheirPlaces(shown, fragment) {
+    const list = $("[data-still]", fragment);
+    const rows = [...shown.children];
+    if (!list || !rows.length) return;
+    const fresh = [...list.children];
+    if (list.matches(".drawer-rows")) fresh.reverse(); // newest last
+    const stays = rows.map((row) => fresh.find((one) => one.id === row.id) ?? row.cloneNode(true));
+    for (const row of stays) row.classList.toggle("is-settled", !fresh.includes(row));
     list.replaceChildren(...stays, ...fresh.filter((one) => !stays.includes(one)));
+    const settled = ".attention > .is-settled";
+    while (list.lastElementChild?.matches(settled)) list.lastElementChild.remove();
+    const mended = list.querySelectorAll(settled);
+    if (mended.length > 20) mended.forEach((row) => row.remove());
   }
 
   // Our own extension and not idiomorph's: that one calls Function() and treats every unknown style as inline,
@@ -63,7 +70,8 @@
     handleSwap(style, target, fragment) {
       if (style === "gone") return rowGone(target, fragment.textContent.trim());
       if (style !== "morph" && !style.startsWith("morph:")) return false;
-      if (target.id === "drawer-body" && $("#drawer").open) inTheirPlaces(target, fragment);
+      const still = $("[data-still]", target);
+      if (still && (target.id !== "drawer-body" || $("#drawer").open)) inTheirPlaces(still, fragment);
       relativeTimes(fragment); // before it is compared, so that "5 s ago" does not flicker
       return Idiomorph.morph(target, fragment.children, {
         morphStyle: style === "morph:innerHTML" ? "innerHTML" : "outerHTML",

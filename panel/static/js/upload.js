@@ -4,8 +4,6 @@
   "use strict";
   const form = document.getElementById("upload-form");
   if (!form) return;
-  form.hidden = false;
-  document.getElementById("upload-without").hidden = true;
   const words = form.dataset;
   const part = (name) => form.querySelector(name);
   const [state, bar, text] = [".upload-state", "progress", ".upload-text"].map(part);
