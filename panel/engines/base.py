@@ -21,6 +21,7 @@ from typing import ClassVar
 
 from panel.engines.capabilities import Capabilities
 from panel.engines.consoletypes import ConsoleTarget, TextTarget
+from panel.engines.hosttypes import HostInfo, HostStatus, Image, Iso, Leftover, NativeForward, NetworkInfo
 from panel.engines.imagetypes import ImageFetch
 from panel.engines.types import (
     ChangeOutcome,
@@ -28,13 +29,6 @@ from panel.engines.types import (
     EngineKind,
     HostConnection,
     HostField,
-    HostInfo,
-    HostStatus,
-    Image,
-    Iso,
-    Leftover,
-    NativeForward,
-    NetworkInfo,
     PowerAction,
     Reporter,
     SnapshotAction,

@@ -11,7 +11,8 @@ from typing import Any
 from tortoise.exceptions import IntegrityError
 
 from panel.engines.base import Engine
-from panel.engines.types import NetworkInfo, NicMode, NicSpec, VmSpec
+from panel.engines.hosttypes import NetworkInfo
+from panel.engines.types import NicMode, NicSpec, VmSpec
 from panel.errors import Conflict, NotFound
 from panel.events import EventBus, VmChanged
 from panel.i18n import Text

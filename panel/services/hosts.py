@@ -11,8 +11,9 @@ from typing import Any
 
 from tortoise.exceptions import IntegrityError
 
+from panel.engines.hosttypes import HostInfo
 from panel.engines.registry import engine_class, make_engine
-from panel.engines.types import EngineKind, HostInfo
+from panel.engines.types import EngineKind
 from panel.errors import Conflict, InvalidInput, NotFound, PanelError
 from panel.events import EventBus, HostChanged, HostConfigured, HostRemoved, VmRemoved
 from panel.i18n import Text

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from panel.engines.types import Image
+from panel.engines.hosttypes import Image
 from panel.errors import Conflict, EngineFailure, InvalidInput, TooLarge
 from panel.i18n import gettext_noop as _
 from panel.services.whole import to_the_end

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tortoise.functions import Count
 
-from panel.engines.types import Image
+from panel.engines.hosttypes import Image
 from panel.errors import Conflict, EngineFailure, InvalidInput, NotFound
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _

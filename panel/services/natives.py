@@ -12,8 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from panel.engines.base import Engine
+from panel.engines.hosttypes import NativeForward
 from panel.engines.registry import make_engine
-from panel.engines.types import EngineKind, HostConnection, NativeForward
+from panel.engines.types import EngineKind, HostConnection
 from panel.errors import PanelError
 from panel.gateways.kernel import Applied, Difference, DifferenceKind, Traffic
 from panel.gateways.ports import taken_ports

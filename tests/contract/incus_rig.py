@@ -10,7 +10,8 @@ from uuid import uuid4
 import pytest
 import yaml
 
-from panel.engines.types import EngineKind, HostConnection, NativeForward, VmObservation, VmSpec
+from panel.engines.hosttypes import NativeForward
+from panel.engines.types import EngineKind, HostConnection, VmObservation, VmSpec
 from tests.lxd import BARE_IMAGE, BIG_IMAGE, IMAGE, Lxd, lxd
 
 from .kit import SECRET, some_spec

@@ -13,8 +13,9 @@ import pytest
 
 from panel.engines.base import Engine
 from panel.engines.fake.world import GIB, reset_worlds, world
+from panel.engines.hosttypes import NativeForward
 from panel.engines.registry import make_engine
-from panel.engines.types import EngineKind, HostConnection, NativeForward, VmObservation, VmSpec
+from panel.engines.types import EngineKind, HostConnection, VmObservation, VmSpec
 
 from .kit import SECRET, some_spec
 from .terminal import Terminal

@@ -11,14 +11,8 @@ import pytest
 
 from panel.engines.base import Engine
 from panel.engines.capabilities import Capabilities
-from panel.engines.types import (
-    EngineKind,
-    HostConnection,
-    HostInfo,
-    PowerAction,
-    Reporter,
-    VmObservation,
-)
+from panel.engines.hosttypes import HostInfo
+from panel.engines.types import EngineKind, HostConnection, PowerAction, Reporter, VmObservation
 from panel.errors import NotFound
 
 from .kit import CALLS, PROPERTIES, contract, proofs, refuses

@@ -11,7 +11,8 @@ from ipaddress import ip_network
 import pytest
 
 from panel.engines.base import Engine
-from panel.engines.types import NativeForward, NicMode, NicSpec
+from panel.engines.hosttypes import NativeForward
+from panel.engines.types import NicMode, NicSpec
 
 from .conftest import Make
 from .kit import contract, random_mac

@@ -8,7 +8,8 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from panel.engines.base import Engine
-from panel.engines.types import NetworkInfo, NicMode, NicSpec, PowerAction, PowerState
+from panel.engines.hosttypes import NetworkInfo
+from panel.engines.types import NicMode, NicSpec, PowerAction, PowerState
 from panel.errors import Conflict, InvalidInput, NotFound, Unsupported
 
 from .conftest import Make

@@ -13,7 +13,8 @@ from uuid import uuid4
 import pytest
 
 from panel.engines.common import ssh
-from panel.engines.types import EngineKind, HostConnection, NativeForward, VmObservation, VmSpec
+from panel.engines.hosttypes import NativeForward
+from panel.engines.types import EngineKind, HostConnection, VmObservation, VmSpec
 from tests.doubles.hostshell import LAUNCH_PATH, Shell, parted, shell
 from tests.doubles.serving import served
 from tests.doubles.vmrest import vmrest

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from panel.engines.hosttypes import NativeForward
 from panel.engines.incus.engine import IncusEngine
 from panel.engines.types import (
     HostConnection,
-    NativeForward,
     NicMode,
     NicSpec,
     PowerAction,

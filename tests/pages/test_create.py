@@ -13,7 +13,8 @@ import pytest
 
 from panel.engines.fake.images import IMAGES
 from panel.engines.fake.world import FakeWorld
-from panel.engines.types import EngineKind, Image
+from panel.engines.hosttypes import Image
+from panel.engines.types import EngineKind
 from panel.models import Host, HostImage, Task, Vm
 from panel.pages.families import family, suggested_disk
 from panel.security import PANEL

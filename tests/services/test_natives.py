@@ -10,8 +10,9 @@ import pytest
 
 from panel.engines.fake.behaviour import Behaviour, Manner
 from panel.engines.fake.world import FakeWorld, world
+from panel.engines.hosttypes import NativeForward
 from panel.engines.registry import make_engine
-from panel.engines.types import EngineKind, HostConnection, NativeForward, NicMode
+from panel.engines.types import EngineKind, HostConnection, NicMode
 from panel.errors import Conflict
 from panel.gateways.runner import Completed
 from panel.gateways.types import Protocol

@@ -19,16 +19,13 @@ from panel.engines.docker.limits import check_cpus
 from panel.engines.docker.marks import REF, Kind, Notes, check_title
 from panel.engines.docker.networks import Networks, Site
 from panel.engines.docker.view import Viewer
+from panel.engines.hosttypes import HostInfo, HostStatus, Image, NetworkInfo
 from panel.engines.types import (
     ChangeOutcome,
     DeleteOutcome,
     EngineKind,
     HostConnection,
     HostField,
-    HostInfo,
-    HostStatus,
-    Image,
-    NetworkInfo,
     PowerAction,
     PowerState,
     Reporter,

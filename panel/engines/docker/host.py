@@ -12,7 +12,8 @@ from panel.engines.docker.address import Way
 from panel.engines.docker.client import Client, Json
 from panel.engines.docker.images import list_images
 from panel.engines.docker.networks import Networks, Site
-from panel.engines.types import HostInfo, HostStatus, VmObservation
+from panel.engines.hosttypes import HostInfo, HostStatus
+from panel.engines.types import VmObservation
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 

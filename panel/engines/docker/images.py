@@ -11,7 +11,8 @@ from urllib.parse import quote
 from panel.engines.common.ssh import short
 from panel.engines.docker.client import Client, Json
 from panel.engines.docker.view import short_name
-from panel.engines.types import Image, Reporter
+from panel.engines.hosttypes import Image
+from panel.engines.types import Reporter
 from panel.errors import InvalidInput, NotFound
 from panel.i18n import gettext_noop as _
 

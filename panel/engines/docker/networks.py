@@ -21,7 +21,8 @@ from urllib.parse import quote
 
 from panel.engines.docker.client import Client, Json
 from panel.engines.docker.marks import Kind, Note, Notes, at, mark_of
-from panel.engines.types import NetworkInfo, NicMode
+from panel.engines.hosttypes import NetworkInfo
+from panel.engines.types import NicMode
 from panel.errors import Conflict, EngineFailure, InvalidInput, NotFound
 from panel.i18n import gettext_noop as _
 

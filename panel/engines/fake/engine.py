@@ -19,22 +19,17 @@ from panel.engines.fake.fields import FIELDS
 from panel.engines.fake.forwards import change_forwards
 from panel.engines.fake.hardware import apply, make_vm, waits, wanted
 from panel.engines.fake.images import ISOS, images_of
+from panel.engines.fake.power import leads_to
 from panel.engines.fake.screen import picture
 from panel.engines.fake.view import HOST_CPUS, HOST_MEMORY_MIB, ON, view_garbage, view_host, view_network, view_vm
 from panel.engines.fake.world import GIB, SEED_BYTES, FakeVm, FakeWorld, world
+from panel.engines.hosttypes import HostInfo, HostStatus, Image, Iso, Leftover, NativeForward, NetworkInfo
 from panel.engines.types import (
     ChangeOutcome,
     DeleteOutcome,
     EngineKind,
     HostConnection,
     HostField,
-    HostInfo,
-    HostStatus,
-    Image,
-    Iso,
-    Leftover,
-    NativeForward,
-    NetworkInfo,
     NicMode,
     PowerAction,
     PowerState,
@@ -51,16 +46,6 @@ from panel.i18n import gettext_noop as _
 
 VERSION = "Fake 1.0"
 DISKS = "/fake/disks"
-
-# What each action needs the VM to be, and makes it.
-POWER: dict[PowerAction, tuple[frozenset[PowerState], PowerState]] = {
-    PowerAction.START: (frozenset({PowerState.STOPPED, PowerState.CRASHED}), PowerState.RUNNING),
-    PowerAction.STOP: (ON | {PowerState.CRASHED}, PowerState.STOPPED),
-    PowerAction.SHUTDOWN: (frozenset({PowerState.RUNNING}), PowerState.STOPPED),
-    PowerAction.SUSPEND: (frozenset({PowerState.RUNNING}), PowerState.SUSPENDED),
-    PowerAction.RESUME: (frozenset({PowerState.SUSPENDED}), PowerState.RUNNING),
-    PowerAction.RESET: (frozenset({PowerState.RUNNING}), PowerState.RUNNING),
-}
 
 
 class FakeEngine(Engine):
@@ -184,7 +169,7 @@ class FakeEngine(Engine):
         """Change the state where it allows that."""
         await self.behaviour.enter("power")
         report = self.behaviour.reporter("power", report)
-        self._require_state(self._vm(ref), action)
+        leads_to(self._vm(ref), action)
         await report.step(_("Asking the fake host to {action} the VM."), percent=10, action=action.value)
         vm = self._vm(ref)
         if action is PowerAction.SHUTDOWN and vm.ignores_shutdown:
@@ -193,22 +178,10 @@ class FakeEngine(Engine):
                 _("The guest did not stop within {seconds} s. Stop it, which pulls the plug."),
                 seconds=self._shutdown_timeout,
             )
-        state = self._require_state(vm, action)
+        state = leads_to(vm, action)
         if "power" not in self.behaviour.lies:
             vm.enter(state, self.world.clock())
             self.world.changed(ref, f"power.{action}")
-
-    def _require_state(self, vm: FakeVm, action: PowerAction) -> PowerState:
-        """The state that ``action`` leads to; ``Conflict`` when it does not start where the VM is."""
-        wanted, result = POWER[action]
-        if vm.state not in wanted:
-            raise Conflict(
-                _("{name} is {state}: it cannot {action} now."),
-                name=vm.name,
-                state=vm.state.value,
-                action=action.value,
-            )
-        return result
 
     async def create(self, spec: VmSpec, report: Reporter) -> None:
         """Disk, seed, definition, start: undone in full when one of them breaks."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from panel.engines.fake.world import FakeWorld
-from panel.engines.types import NativeForward
+from panel.engines.hosttypes import NativeForward
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from panel.engines.fake.world import GIB
-from panel.engines.types import Image, Iso
+from panel.engines.hosttypes import Image, Iso
 
 MIB = 1024**2
 

@@ -18,11 +18,10 @@ from panel.engines.fake.load import (
 )
 from panel.engines.fake.snapshots import view_snapshots
 from panel.engines.fake.world import GIB, SEED_BYTES, FakeDisk, FakeNetwork, FakeNic, FakeVm, FakeWorld
+from panel.engines.hosttypes import HostStatus, NetworkInfo
 from panel.engines.types import (
     BootDevice,
     DiskObservation,
-    HostStatus,
-    NetworkInfo,
     NicMode,
     NicObservation,
     PowerState,

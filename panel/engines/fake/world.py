@@ -13,7 +13,8 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from panel.engines.fake.behaviour import Behaviour
-from panel.engines.types import BootDevice, NativeForward, NicMode, PowerState, VmEvent
+from panel.engines.hosttypes import NativeForward
+from panel.engines.types import BootDevice, NicMode, PowerState, VmEvent
 
 GIB = 1024**3
 SEED_BYTES = 374 * 1024

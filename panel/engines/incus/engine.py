@@ -12,6 +12,7 @@ from panel.engines.capabilities import Capabilities
 from panel.engines.common.checks import check_able, check_sizes
 from panel.engines.common.power import GOAL, refuse
 from panel.engines.consoletypes import TextTarget
+from panel.engines.hosttypes import HostInfo, HostStatus, Image, NativeForward, NetworkInfo
 from panel.engines.incus import snapshots
 from panel.engines.incus.client import PORT, Changed, Client, instance_path
 from panel.engines.incus.create import ACT_SECONDS, Maker, remove, set_state
@@ -33,11 +34,6 @@ from panel.engines.types import (
     EngineKind,
     HostConnection,
     HostField,
-    HostInfo,
-    HostStatus,
-    Image,
-    NativeForward,
-    NetworkInfo,
     PowerAction,
     PowerState,
     Reporter,

@@ -19,10 +19,11 @@ from typing import Any
 from urllib.parse import quote
 
 from panel.engines.common.forwards import description, mark_in
+from panel.engines.hosttypes import NativeForward
 from panel.engines.incus.client import Client
 from panel.engines.incus.listen import Listen, Listening
 from panel.engines.incus.networks import Interface, interfaces_of
-from panel.engines.types import HostConnection, NativeForward
+from panel.engines.types import HostConnection
 from panel.errors import Conflict, EngineFailure, NotFound, PanelError
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _

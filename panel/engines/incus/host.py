@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
+from panel.engines.hosttypes import HostInfo, HostStatus
 from panel.engines.incus.client import Client
 from panel.engines.incus.images import images, runs_vms
 from panel.engines.incus.marks import GIB, MIB
 from panel.engines.incus.site import Site, Sites
-from panel.engines.types import HostInfo, HostStatus
 from panel.errors import InvalidInput, NotFound
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _

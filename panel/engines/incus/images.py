@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from panel.engines.hosttypes import Image
 from panel.engines.incus.client import Client
 from panel.engines.incus.marks import CONTAINER, GIB, VM, size_of
-from panel.engines.types import Image
 
 LEAST_GIB = "openidcs.disk"
 """The property of an image by which an operator says how much disk its instances need, such as ``5GiB``."""

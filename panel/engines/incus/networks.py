@@ -11,12 +11,13 @@ from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip
 from typing import Any
 from urllib.parse import quote
 
+from panel.engines.hosttypes import NetworkInfo
 from panel.engines.incus.client import Changed, Client, instance_path
 from panel.engines.incus.marks import Found, writable
 from panel.engines.incus.operations import Operations
 from panel.engines.incus.site import Site, Sites, fixed
 from panel.engines.incus.view import Viewer
-from panel.engines.types import NetworkInfo, NicMode
+from panel.engines.types import NicMode
 from panel.errors import Conflict, InvalidInput, NotFound
 from panel.i18n import gettext_noop as _
 

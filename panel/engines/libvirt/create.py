@@ -17,6 +17,7 @@ from typing import Any
 
 import libvirt
 
+from panel.engines.hosttypes import Image
 from panel.engines.libvirt import storage
 from panel.engines.libvirt.client import Client, Lane
 from panel.engines.libvirt.domain import MAX_CPU_CEILING, Placement, domain_xml
@@ -25,7 +26,7 @@ from panel.engines.libvirt.host import is_accelerated
 from panel.engines.libvirt.images import list_images, refuse_foreign_parts
 from panel.engines.libvirt.remove import delete_volume
 from panel.engines.libvirt.seed import seed_image
-from panel.engines.types import Image, Reporter, VmSpec
+from panel.engines.types import Reporter, VmSpec
 from panel.errors import Conflict, EngineFailure, InvalidInput
 
 COPY_SECONDS = 3600.0

@@ -12,6 +12,7 @@ import libvirt
 from panel.engines.base import Engine
 from panel.engines.capabilities import Capabilities
 from panel.engines.consoletypes import ConsoleTarget, TextTarget
+from panel.engines.hosttypes import HostInfo, HostStatus, Image, Iso, Leftover, NetworkInfo
 from panel.engines.libvirt import (
     console,
     hardware,
@@ -39,12 +40,6 @@ from panel.engines.types import (
     EngineKind,
     HostConnection,
     HostField,
-    HostInfo,
-    HostStatus,
-    Image,
-    Iso,
-    Leftover,
-    NetworkInfo,
     PowerAction,
     PowerState,
     Reporter,

@@ -11,11 +11,12 @@ from typing import Any
 
 import libvirt
 
+from panel.engines.hosttypes import Iso
 from panel.engines.libvirt import storage
 from panel.engines.libvirt.domain import DomainConfig, boot_order, iso_element, read_domain
 from panel.engines.libvirt.storage import VolumeInfo
 from panel.engines.libvirt.xmltree import Element, node, parse, serialize
-from panel.engines.types import BootDevice, Iso
+from panel.engines.types import BootDevice
 from panel.errors import Conflict, InvalidInput
 
 _LIVE = libvirt.VIR_DOMAIN_AFFECT_LIVE

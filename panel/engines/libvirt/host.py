@@ -11,10 +11,10 @@ from typing import Any
 
 import libvirt
 
+from panel.engines.hosttypes import HostInfo, HostStatus
 from panel.engines.libvirt import storage
 from panel.engines.libvirt.networks import find_network
 from panel.engines.libvirt.xmltree import parse
-from panel.engines.types import HostInfo, HostStatus
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 

@@ -11,9 +11,9 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
+from panel.engines.hosttypes import Image
 from panel.engines.libvirt import storage
 from panel.engines.libvirt.storage import VolumeInfo
-from panel.engines.types import Image
 from panel.errors import InvalidInput
 
 SIDECAR_LIMIT = 64 * 1024

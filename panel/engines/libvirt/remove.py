@@ -7,10 +7,11 @@ from typing import Any
 
 import libvirt
 
+from panel.engines.hosttypes import Leftover
 from panel.engines.libvirt import storage
 from panel.engines.libvirt.domain import DomainConfig, read_domain
 from panel.engines.libvirt.failures import is_code, unless
-from panel.engines.types import DeleteOutcome, Leftover
+from panel.engines.types import DeleteOutcome
 
 BUILDING_SECONDS = 600.0
 _UNDEFINE = (

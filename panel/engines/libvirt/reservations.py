@@ -13,9 +13,10 @@ from typing import Any
 
 import libvirt
 
+from panel.engines.hosttypes import NetworkInfo
 from panel.engines.libvirt.networks import find_network, leases_of
 from panel.engines.libvirt.xmltree import Element, node, parse, serialize
-from panel.engines.types import NetworkInfo, NicMode
+from panel.engines.types import NicMode
 from panel.errors import Conflict, InvalidInput, NotFound
 from panel.i18n import gettext_noop as _
 

@@ -14,6 +14,7 @@ from panel.engines.common.checks import check_sizes
 from panel.engines.common.login import read_login
 from panel.engines.common.power import GOAL, refuse
 from panel.engines.consoletypes import ConsoleTarget, StreamTarget, TextTarget
+from panel.engines.hosttypes import HostInfo, HostStatus, Image
 from panel.engines.imagetypes import ImageFetch
 from panel.engines.proxmox import snapshots
 from panel.engines.proxmox.carrier import Carrier
@@ -34,9 +35,6 @@ from panel.engines.types import (
     EngineKind,
     HostConnection,
     HostField,
-    HostInfo,
-    HostStatus,
-    Image,
     NicMode,
     PowerAction,
     PowerState,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from panel.engines.hosttypes import HostInfo, HostStatus
 from panel.engines.proxmox.carrier import Carrier
 from panel.engines.proxmox.client import Client
 from panel.engines.proxmox.create import Site
 from panel.engines.proxmox.sources import CONTENTS, contents
 from panel.engines.proxmox.view import Viewer
-from panel.engines.types import HostInfo, HostStatus
 from panel.errors import HostUnreachable, InvalidInput
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _

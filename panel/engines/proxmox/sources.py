@@ -9,9 +9,9 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
+from panel.engines.hosttypes import Image
 from panel.engines.proxmox.client import Client
 from panel.engines.proxmox.view import Found, Viewer, is_template, template_gib
-from panel.engines.types import Image
 from panel.errors import EngineFailure, EngineTimeout, InvalidInput
 from panel.i18n import gettext_noop as _
 

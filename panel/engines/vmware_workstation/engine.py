@@ -14,16 +14,13 @@ from panel.engines.common.checks import check_able, check_sizes
 from panel.engines.common.power import GOAL, refuse
 from panel.engines.common.rfb import open_screen
 from panel.engines.consoletypes import ConsoleKind, ConsoleTarget, StreamTarget
+from panel.engines.hosttypes import HostInfo, Image, NativeForward, NetworkInfo
 from panel.engines.types import (
     ChangeOutcome,
     DeleteOutcome,
     EngineKind,
     HostConnection,
     HostField,
-    HostInfo,
-    Image,
-    NativeForward,
-    NetworkInfo,
     PowerAction,
     PowerState,
     Reporter,

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 
 from panel.engines.common.forwards import description, mark_in
-from panel.engines.types import NativeForward, NetworkInfo, NicMode
+from panel.engines.hosttypes import NativeForward, NetworkInfo
+from panel.engines.types import NicMode
 from panel.engines.vmware_workstation.client import Client, VmForward, VmNet
 from panel.errors import Conflict, HostUnreachable, InvalidInput, NotFound, PanelError
 from panel.i18n import Text

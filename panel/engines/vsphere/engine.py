@@ -10,6 +10,7 @@ from typing import ClassVar
 from panel.engines.base import Engine
 from panel.engines.capabilities import Capabilities
 from panel.engines.common.power import GOAL, refuse
+from panel.engines.hosttypes import HostInfo, HostStatus, Image, Iso
 from panel.engines.types import (
     BootDevice,
     ChangeOutcome,
@@ -17,10 +18,6 @@ from panel.engines.types import (
     EngineKind,
     HostConnection,
     HostField,
-    HostInfo,
-    HostStatus,
-    Image,
-    Iso,
     PowerAction,
     PowerState,
     Reporter,

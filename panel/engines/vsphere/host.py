@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from panel.engines.types import HostInfo, HostStatus, Iso, NicMode
+from panel.engines.hosttypes import HostInfo, HostStatus, Iso
+from panel.engines.types import NicMode
 from panel.engines.vsphere.client import Client, Session
 from panel.engines.vsphere.sdk import vim
 from panel.engines.vsphere.site import Names, Place, find

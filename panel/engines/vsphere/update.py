@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from panel.engines.common.checks import check_sizes
-from panel.engines.types import BootDevice, ChangeOutcome, Iso, PowerState, VmChange
+from panel.engines.hosttypes import Iso
+from panel.engines.types import BootDevice, ChangeOutcome, PowerState, VmChange
 from panel.engines.vsphere import specs
 from panel.engines.vsphere.config import (
     KEY,

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from panel.engines.hosttypes import NativeForward
 from panel.engines.incus import listen
 from panel.engines.incus.engine import IncusEngine
 from panel.engines.incus.forwards import Forwards, expanded, written
 from panel.engines.incus.listen import Listening, chosen, outside, read_listen, told, way_out
-from panel.engines.types import HostConnection, NativeForward
+from panel.engines.types import HostConnection
 from panel.errors import EngineFailure, InvalidInput
 
 HERE, FORMER = "192.0.2.10", "192.0.2.9"
