@@ -122,7 +122,7 @@ async def test_secrets_stay_inside(
     captured = capsys.readouterr()
     assert not holds(captured.out + captured.err)
 
-    for file in sorted((tmp_path / "data").iterdir()):
+    for file in sorted(path for path in (tmp_path / "data").rglob("*") if path.is_file()):
         content = file.read_bytes()
         assert not holds(content), file.name
         assert cookie.encode() not in content, f"{file.name}: a stolen database must open nothing"

@@ -68,7 +68,7 @@ CALLED = """
 """
 
 
-@pytest.mark.parametrize("value", VALUES, ids=repr)
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
 def test_values_are_escaped(value: Any) -> None:
     """As MarkupSafe does, wherever a value is written."""
     ours, jinja = (
