@@ -18,6 +18,7 @@ class Capabilities:
         create, update, delete: the life of a VM.
         update_live: CPU or memory of a running VM change without a restart, where the guest allows it.
         console: the screen (VNC).
+        spice_console: the screen (SPICE), of the VMs that have one.
         text_console: a terminal: a shell in a container, or a serial port.
         password: sets a password inside the running guest.
         scan: VMs that others made are listed and can be adopted.
@@ -42,6 +43,7 @@ class Capabilities:
     update_live: bool = False
     delete: bool = False
     console: bool = False
+    spice_console: bool = False
     text_console: bool = False
     password: bool = False
     scan: bool = False

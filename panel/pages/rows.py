@@ -18,7 +18,7 @@ from panel.models import Host, Task, TaskStatus, Vm
 from panel.pages.spark import Spark, spark_of
 from panel.pages.words import ACTIONS, CONFIRM, localised, say, task_word
 from panel.services.clock import now
-from panel.services.consoles import kinds
+from panel.services.consoleways import kinds_of
 from panel.services.engines import capabilities
 from panel.services.labels import tags_of
 from panel.services.power import why_not
@@ -187,7 +187,7 @@ def _button(vm: Vm, action: PowerAction, busy: Busy | None) -> PowerButton:
 
 
 def _console_reason(vm: Vm) -> str | None:
-    if not kinds(vm.host.engine):
+    if not kinds_of(vm.host.engine):
         return say(capabilities(vm.host.engine).why_not("console") or "")
     if vm.creating:
         return say(_("The VM is being made."))
