@@ -1,5 +1,5 @@
-"""A double of Incus' API: what the panel asks of a server with virtual machines, their power, and their screens. It has no images,
-and makes nothing: the real server's containers are tested against a real LXD (``tests/lxd.py``).
+"""A double of Incus' API: what the panel asks of a server with virtual machines, their power, and their screens. It has no
+images, and makes nothing: the real server's containers are tested against a real LXD (``tests/lxd.py``).
 
 Source: the vendor's REST API 1.0, and ``cmd/incusd/instance_console.go`` for who may open a screen and what ends it.
 """
@@ -29,7 +29,12 @@ def incus(world: Incus) -> Quart:
 
     def begun(number: str, told: dict[str, Any]) -> tuple[dict[str, Any], int]:
         operation = {"id": number, "status": "Running", "status_code": 103, "metadata": told}
-        return {"type": "async", "status_code": 100, "operation": f"/1.0/operations/{number}", "metadata": operation}, 202
+        return {
+            "type": "async",
+            "status_code": 100,
+            "operation": f"/1.0/operations/{number}",
+            "metadata": operation,
+        }, 202
 
     @app.get("/1.0")
     async def server() -> dict[str, Any]:
@@ -168,5 +173,3 @@ async def carry(opened: Console) -> None:
             way.cancel()
         with suppress(OSError):
             writer.transport.abort()
-
-
