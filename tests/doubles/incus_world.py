@@ -51,6 +51,11 @@ class Instance:
         """What it writes to its serial port."""
         return self.folder / f"{self.name}.serial"
 
+    @property
+    def pointed(self) -> Path:
+        """How its mouse was moved: lines of QEMU's own."""
+        return self.folder / f"{self.name}.pointed"
+
     def start(self) -> None:
         """Returns when its screen can be looked at."""
         if self.on:
@@ -59,7 +64,7 @@ class Instance:
         if self.kind == "container":
             return
         command = [*QEMU.split(), "-spice", f"unix=on,addr={self.spice},disable-ticketing=on"]
-        command += ["-serial", f"file:{self.serial}"]
+        command += ["-serial", f"file:{self.serial}", "-trace", f"enable=input_event_rel,file={self.pointed}"]
         if self.disk is not None:
             command += ["-drive", f"file={self.disk},format=qcow2,if=virtio,snapshot=on"]
         self.spice.unlink(missing_ok=True)
@@ -130,6 +135,8 @@ class Incus:
         self.instances: dict[str, Instance] = {}
         self.consoles: dict[str, Console] = {}
         self.done: set[str] = set()
+        self.told: set[str] = set()
+        """All secrets of consoles."""
 
     def add(self, name: str, kind: str = "virtual-machine", *, disk: Path | None = None) -> Instance:
         """An instance that somebody made, off."""
@@ -156,6 +163,7 @@ class Incus:
             self.close_console(other)
         opened = Console(one)
         self.consoles[opened.number] = opened
+        self.told.update(opened.secrets.values())
         return opened
 
     def close_console(self, opened: Console) -> None:

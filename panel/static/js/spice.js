@@ -12,6 +12,7 @@ const LAST_WORD_MS = 1000; // for the panel to say why it ends
 
 let main = null;
 let canvas = null;
+let typing = false; // whether it takes keys
 
 // ---- the line ----------------------------------------------------------------------------------------------------
 class Line {
@@ -72,6 +73,7 @@ function begin(socket, current) {
 function drop() {
   const old = main;
   main = canvas = null;
+  typing = false;
   try {
     old?.stop();
   } catch {
@@ -90,9 +92,25 @@ const WANTED = [Constants.SPICE_CHANNEL_DISPLAY, Constants.SPICE_CHANNEL_INPUTS,
 delete window.MediaSource; // or it would ask for films that it cannot show here
 const process = SpiceMainConn.prototype.process_channel_message;
 SpiceMainConn.prototype.process_channel_message = function (message) {
-  if (message.type === Constants.SPICE_MSG_MAIN_CHANNELS_LIST) message.data = wanted(message.data);
-  return process.call(this, message);
+  const list = message.type === Constants.SPICE_MSG_MAIN_CHANNELS_LIST;
+  if (list) message.data = wanted(message.data);
+  const done = process.call(this, message);
+  if (list && this.inputs) listen(this.inputs);
+  return done;
 };
+
+// What is typed before the VM's keyboard has said that it is there would be lost.
+function listen(inputs) {
+  const hear = inputs.process_channel_message;
+  inputs.process_channel_message = function (message) {
+    const done = hear.call(this, message);
+    if (message.type === Constants.SPICE_MSG_INPUTS_INIT && main?.inputs === this) {
+      typing = true;
+      ready();
+    }
+    return done;
+  };
+}
 
 // A number, and as many pairs of a type and an id: of each type, the first.
 function wanted(data) {
@@ -108,7 +126,12 @@ function arrived(made) {
   canvas = made;
   canvas.tabIndex = 0;
   canvas.setAttribute("aria-label", root.dataset.label);
-  shown();
+  ready();
+}
+
+function ready() {
+  look();
+  if (canvas && typing) shown();
 }
 
 function look() {
