@@ -8,6 +8,9 @@ from panel.engines.types import PowerAction
 from panel.errors import Unsupported
 from panel.i18n import gettext_noop as _
 
+USUAL = {"spice_console": _("The screens of this engine do not speak SPICE. See its console (VNC), where it has one.")}
+"""Why not, where an engine says nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
@@ -68,7 +71,7 @@ class Capabilities:
         there = action in self.power if head == "power" else bool(getattr(self, name))
         if there:
             return None
-        return self.reasons.get(name) or self.reasons.get(head) or _("This engine cannot do it.")
+        return self.reasons.get(name) or self.reasons.get(head) or USUAL.get(name) or _("This engine cannot do it.")
 
     def require(self, name: str) -> None:
         """Raise ``Unsupported`` unless ``name`` is there."""

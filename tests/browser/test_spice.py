@@ -64,6 +64,12 @@ def test_a_vm_has_a_screen_and_a_terminal_and_a_container_a_terminal(page: Page)
     wait_connected(page)
     kinds = page.get_by_role("navigation", name="Screen or text").get_by_role("link")
     assert kinds.all_inner_texts() == ["Screen", "Text"]
+    page.goto("/hosts/cloud/vms/desk-1?tab=console")
+    card = page.locator("[id^=vm-][id$=-console]")
+    assert card.get_by_role("link").all_inner_texts() == ["Screen", "Text"]
+    page.goto("/hosts/cloud/vms/box-1?tab=console")
+    assert card.get_by_role("link").all_inner_texts() == ["Open the console"]
+    expect(card).to_contain_text("A container has no screen.")
     page.goto("/console/cloud/box-1?kind=spice")
     expect(page.locator("#console")).to_have_attribute("data-kind", "text")
     expect(page.get_by_role("navigation", name="Screen or text")).to_have_count(0)
