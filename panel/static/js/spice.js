@@ -95,6 +95,7 @@ SpiceMainConn.prototype.process_channel_message = function (message) {
   const list = message.type === Constants.SPICE_MSG_MAIN_CHANNELS_LIST;
   if (list) message.data = wanted(message.data);
   const done = process.call(this, message);
+  if (list) for (const part of [this.display, this.inputs, this.cursor]) if (part) part.onerror = this.onerror; // its end is the screen's
   if (list && this.inputs) listen(this.inputs);
   return done;
 };
