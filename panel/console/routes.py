@@ -18,6 +18,7 @@ from quart import Blueprint, Response, current_app, jsonify, redirect, request, 
 from panel.console.bridge import Closing, Guest, Screen, Traffic, bridge
 from panel.console.handover import EXTENSION, Road
 from panel.console.relay import RELAY, Relay, RelayedTunnel, can_carry
+from panel.console.spice import SpiceScreen
 from panel.console.terminal import Terminal, size_of
 from panel.console.tunnel import Tunnel, take_over
 from panel.engines.consoletypes import ConsoleKind
@@ -25,14 +26,15 @@ from panel.engines.types import PowerAction
 from panel.errors import NotFound, PanelError, Unauthorized
 from panel.models import Vm
 from panel.security import Actor
-from panel.services.consoles import LIFETIMES, ConsolePass, OpenConsole, Purpose, kinds, refused
+from panel.services.consoles import LIFETIMES, ConsolePass, OpenConsole, Purpose, refused
+from panel.services.consoleways import kinds
 from panel.services.power import why_not
 from panel.web import check_csrf, check_origin, client_address, render, services, session_actor, set_cookie, url
 
 GRANT_COOKIE = "openidcs_console"
 SUBPROTOCOL = "binary"
 TICKET_PREFIX = "ticket."
-PAGES = {ConsoleKind.VNC: "console.html", ConsoleKind.TEXT: "terminal.html"}
+PAGES = {ConsoleKind.VNC: "console.html", ConsoleKind.SPICE: "console.html", ConsoleKind.TEXT: "terminal.html"}
 
 blueprint = Blueprint("console", __name__, url_prefix="/console")
 
@@ -90,8 +92,7 @@ async def socket(host: str, vm: str) -> None:
         held = await services().consoles.spend(_offered_ticket(), Purpose.SOCKET, row, client_address())
         with services().consoles.follow(held) as opened:
             await services().consoles.confirm(held)
-            opener = _open_text if held.kind is ConsoleKind.TEXT else _open_screen
-            closing = await _show(held, opened, *await opener(row))
+            closing = await _show(held, opened, *await OPENERS[held.kind](row))
     except PanelError as error:
         closing = Closing.of(error)
     try:
@@ -105,12 +106,21 @@ async def _open_screen(vm: Vm) -> tuple[Guest, str]:
     return Screen(*await services().consoles.open_target(vm, vm.host)), ""
 
 
+async def _open_spice(vm: Vm) -> tuple[Guest, str]:
+    """With ``?take_over`` whoever looks now has to go."""
+    session = await services().consoles.open_spice(vm, vm.host, take_over="take_over" in websocket.args)
+    return SpiceScreen(session), ""
+
+
 async def _open_text(vm: Vm) -> tuple[Guest, str]:
     """``?columns=&rows=`` is the browser's size; with ``take_over`` whoever looks now has to go."""
     asked = websocket.args
     size = size_of(asked.get("columns", ""), asked.get("rows", ""))
     stream, resizes = await services().consoles.open_text(vm, vm.host, size, take_over="take_over" in asked)
     return Terminal(stream), json.dumps({"resizes": resizes})
+
+
+OPENERS = {ConsoleKind.VNC: _open_screen, ConsoleKind.SPICE: _open_spice, ConsoleKind.TEXT: _open_text}
 
 
 async def _show(held: ConsolePass, opened: OpenConsole, guest: Guest, greeting: str) -> Closing:
@@ -213,15 +223,15 @@ def _offered_ticket() -> str:
 
 
 def _kind(vm: Vm, wanted: str) -> ConsoleKind:
-    """What the browser wants, where the engine has it; else the first that it has."""
-    there = kinds(vm.host.engine)
+    """What the browser wants, where the VM has it; else the first that it has."""
+    there = kinds(vm)
     return next((kind for kind in there if kind == wanted), there[0] if there else ConsoleKind.VNC)
 
 
 def _context(visitor: Visitor, path: str, kind: ConsoleKind) -> dict[str, object]:
     return {
         "kind": kind,
-        "kinds": kinds(visitor.vm.host.engine),
+        "kinds": kinds(visitor.vm),
         "vm": visitor.vm,
         "host": visitor.vm.host,
         "login": visitor.login,

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from panel.engines.capabilities import Capabilities
-from panel.engines.consoletypes import ConsoleTarget, TextTarget
+from panel.engines.consoletypes import ConsoleTarget, SpiceTarget, TextTarget
 from panel.engines.hosttypes import HostInfo, HostStatus, Image, Iso, Leftover, NativeForward, NetworkInfo
 from panel.engines.imagetypes import ImageFetch
 from panel.engines.types import (
@@ -104,6 +104,11 @@ class Engine(ABC):
     async def console(self, ref: str) -> ConsoleTarget:
         """Where the VM's screen (VNC) is. ``Conflict`` when the VM is off or has none."""
         raise Unsupported(_("This engine has no console."))
+
+    async def spice_console(self, ref: str) -> SpiceTarget:
+        """Where the VM's screen is, of an engine whose screens speak SPICE. ``Conflict`` when the VM is off, ``Unsupported`` when
+        it has none."""
+        raise Unsupported(_("This engine has no SPICE screens."))
 
     async def text_console(self, ref: str) -> TextTarget:
         """Where the VM's terminal is: a shell in a container, or a serial port. ``Conflict`` when the VM is off or has none."""

@@ -8,6 +8,9 @@ from panel.engines.types import PowerAction
 from panel.errors import Unsupported
 from panel.i18n import gettext_noop as _
 
+USUAL = {"spice_console": _("The screens of this engine do not speak SPICE. See its console (VNC), where it has one.")}
+"""Why not, where an engine says nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
@@ -18,6 +21,7 @@ class Capabilities:
         create, update, delete: the life of a VM.
         update_live: CPU or memory of a running VM change without a restart, where the guest allows it.
         console: the screen (VNC).
+        spice_console: the screen (SPICE), of the VMs that have one.
         text_console: a terminal: a shell in a container, or a serial port.
         password: sets a password inside the running guest.
         scan: VMs that others made are listed and can be adopted.
@@ -44,6 +48,7 @@ class Capabilities:
     update_live: bool = False
     delete: bool = False
     console: bool = False
+    spice_console: bool = False
     text_console: bool = False
     password: bool = False
     ssh_keys: bool = False
@@ -70,7 +75,7 @@ class Capabilities:
         there = action in self.power if head == "power" else bool(getattr(self, name))
         if there:
             return None
-        return self.reasons.get(name) or self.reasons.get(head) or _("This engine cannot do it.")
+        return self.reasons.get(name) or self.reasons.get(head) or USUAL.get(name) or _("This engine cannot do it.")
 
     def require(self, name: str) -> None:
         """Raise ``Unsupported`` unless ``name`` is there."""

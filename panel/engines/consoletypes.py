@@ -56,9 +56,10 @@ ConsoleTarget = TcpTarget | UnixTarget | StreamTarget
 
 
 class ConsoleKind(StrEnum):
-    """What a console speaks: ``Engine.console`` is VNC, ``Engine.text_console`` is text."""
+    """What a console speaks: ``Engine.console`` is VNC, ``Engine.spice_console`` SPICE, ``Engine.text_console`` text."""
 
     VNC = "vnc"
+    SPICE = "spice"
     TEXT = "text"
 
 
@@ -101,3 +102,35 @@ class TextTarget:
 
     open: Callable[[TextSize, bool], Awaitable[TextStream]] = field(repr=False)
     resizes: bool = True
+
+
+class SpiceChannel(Protocol):
+    """One connection of a SPICE screen: its bytes, as they are. At most one task reads and one writes. It holds at most 2 MiB
+    each way, whatever the peers do."""
+
+    async def read(self) -> bytes:
+        """What the VM says: waits for some, at most 64 KiB. ``b""`` once it has ended, ``OSError`` when it broke."""
+
+    async def write(self, data: bytes) -> None:
+        """What the viewer says: returns when there is room for more. ``OSError`` when it has ended."""
+
+    async def close(self) -> None:
+        """Hang up; a ``read`` or ``write`` that waits ends too. Never raises; may be called twice."""
+
+
+class SpiceSession(Protocol):
+    """An open SPICE screen: as many connections (channels) as its viewer asks for. All end when the host ends it."""
+
+    async def channel(self) -> SpiceChannel:
+        """One more, within 10 s. ``PanelError`` when the host gives none."""
+
+    async def close(self) -> None:
+        """End it with all its channels, within 2 s. Never raises; may be called twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpiceTarget:
+    """A SPICE screen. ``open(take_over)``, within 10 s: ``Taken`` while somebody else looks, where only one can at a time;
+    ``take_over`` ends his view instead."""
+
+    open: Callable[[bool], Awaitable[SpiceSession]] = field(repr=False)

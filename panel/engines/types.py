@@ -283,6 +283,7 @@ class VmObservation:
         iso: the name of what is in the CD drive, empty when nothing is; None when there is no drive for it.
         snapshots: the oldest first.
         load: of a hypervisor that tells rates and no totals, in place of the counters; None when stopped.
+        screen: whether it has one, where the engine opens screens: a container has none.
     """
 
     ref: str
@@ -307,6 +308,7 @@ class VmObservation:
     iso: str | None = None
     snapshots: tuple[Snapshot, ...] = ()
     load: Load | None = None
+    screen: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ class Vm(Model):
     known_state = fields.CharEnumField(PowerState, max_length=16, default=PowerState.UNKNOWN)  # last seen for sure
     state_since = fields.DatetimeField(null=True)
     seen_at = fields.DatetimeField(null=True)
-    hardware = fields.JSONField[dict[str, Any] | None](null=True)  # disks (DiskObservation rows), boot, iso
+    hardware = fields.JSONField[dict[str, Any] | None](null=True)  # disks (DiskObservation rows), boot, iso, screen
     agent = fields.BooleanField(null=True)
     cpu_percent = fields.FloatField(null=True)  # of all its virtual CPUs, 0..100
     memory_used_mib = fields.IntField(null=True)

@@ -22,7 +22,7 @@ from panel.models import Host, Nic, Task, TaskStatus, Vm
 from panel.pages.spark import Spark, spark_of
 from panel.pages.words import ACTIONS, CONFIRM, localised, say, task_word
 from panel.services.clock import now
-from panel.services.consoles import kinds
+from panel.services.consoleways import kinds, kinds_of
 from panel.services.engines import capabilities
 from panel.services.labels import tags_of
 from panel.services.power import refusal
@@ -79,8 +79,15 @@ class VmRow:
     spark: Spark | None  # None too when it was not asked for
 
     @property
+    def consoles(self) -> list[str]:
+        """The consoles that it has: ``vnc``, ``spice``, ``text``; the usual one first."""
+        return [str(kind) for kind in kinds(self.vm)]
+
+    @property
     def screen_reason(self) -> str | None:
         """Why no picture of the screen can be taken now; None when one can."""
+        if self.consoles == ["text"]:
+            return say(_("A container has no screen. Open its text console."))
         reason = capabilities(self.vm.host.engine).why_not("screenshot")
         if reason is not None:
             return say(reason)
@@ -234,7 +241,7 @@ def _buttons_of_any(
 
 
 def _console_reason(vm: Vm) -> str | None:
-    if not kinds(vm.host.engine):
+    if not kinds_of(vm.host.engine):
         return say(capabilities(vm.host.engine).why_not("console") or "")
     if vm.creating:
         return say(_("The VM is being made."))

@@ -17,15 +17,11 @@ import structlog
 
 from panel.engines.consoletypes import (
     ConsoleKind,
-    ConsoleTarget,
-    StreamTarget,
-    TcpTarget,
+    SpiceSession,
     TextSize,
     TextStream,
-    UnixTarget,
 )
-from panel.engines.types import EngineKind
-from panel.errors import Conflict, EngineTimeout, HostUnreachable, NotFound, PanelError, Unauthorized
+from panel.errors import Conflict, EngineTimeout, HostUnreachable, NotFound, PanelError, Unauthorized, Unsupported
 from panel.events import Event, EventBus, HostChanged, HostRemoved, Resynced, SessionEnded, Subscription, VmRemoved
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
@@ -34,17 +30,14 @@ from panel.security import Actor, Permission, Source, fingerprint, new_token
 from panel.services.access import SKEW, AccessService
 from panel.services.audit import AuditLog
 from panel.services.clock import now
+from panel.services.consoleways import CAPABILITY, DIAL_SECONDS, Streams, dial, kinds, reaching_the_screen
 from panel.services.engines import EnginePool, capabilities, limited
 from panel.services.whole import whole
 
-DIAL_SECONDS = 10.0
 RECHECK_SECONDS = 30.0  # how often open consoles are checked although no event came
 STOP_SECONDS = 1.0
-READ_LIMIT = 64 * 1024  # of the stream from the VM: asyncio stops reading at twice this
 
 terminal = structlog.get_logger("panel.consoles")
-
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Purpose(StrEnum):
@@ -54,8 +47,6 @@ class Purpose(StrEnum):
     SOCKET = "socket"  # one websocket, once
     GRANT = "grant"  # a cookie: this VM's console page, and fresh socket tickets, until it expires
 
-
-CAPABILITY = {ConsoleKind.VNC: "console", ConsoleKind.TEXT: "text_console"}
 
 LIFETIMES = {
     Purpose.PAGE: timedelta(seconds=60),
@@ -106,16 +97,18 @@ class ConsoleService:
         """A new ticket for ``vm`` (its ``host`` fetched). ``LIFETIMES[purpose]`` says how long it is good.
 
         Args:
-            kind: what it opens; None: the first that the engine has, of which a page makes no use.
+            kind: what it opens; None: the first that the VM has, of which a page makes no use.
 
         Raises:
             Forbidden: the actor may not operate VMs.
-            Unsupported: the engine has no consoles, or not this one.
+            Unsupported: the engine has no consoles, or the VM not this one.
             Conflict: the host is disabled.
         """
         actor.require(Permission.OPERATE)
-        kind = kind or (kinds(vm.host.engine) or [ConsoleKind.VNC])[0]
+        kind = kind or (kinds(vm) or [ConsoleKind.VNC])[0]
         capabilities(vm.host.engine).require(CAPABILITY[kind])
+        if kind not in kinds(vm):
+            raise Unsupported(_("{name} is a container, which has no screen. Use its text console."), name=vm.name)
         if not vm.host.enabled:
             raise disabled(vm.host)
         ticket = new_token()
@@ -170,19 +163,22 @@ class ConsoleService:
         """
         engine = self._pool.of(host)
         target = await limited(engine.console(vm.ref))
-        try:
+        with reaching_the_screen(vm):
             async with asyncio.timeout(DIAL_SECONDS):
                 return await dial(target)
-        except TimeoutError as error:
-            raise EngineTimeout(
-                _("The screen of {name} did not answer within {seconds} s."),
-                name=vm.name,
-                seconds=int(DIAL_SECONDS),
-            ) from error
-        except OSError as error:
-            raise HostUnreachable(
-                _("The screen of {name} cannot be reached. Is the VM still running?"), name=vm.name
-            ) from error
+
+    async def open_spice(self, vm: Vm, host: Host, *, take_over: bool = False) -> SpiceSession:
+        """As ``open_target``, of a screen that speaks SPICE.
+
+        Raises:
+            Taken: somebody else looks at it, and ``take_over`` is false.
+            Unsupported: it has no screen.
+        """
+        engine = self._pool.of(host)
+        target = await limited(engine.spice_console(vm.ref))
+        with reaching_the_screen(vm):
+            async with asyncio.timeout(DIAL_SECONDS):
+                return await target.open(take_over)
 
     async def open_text(
         self, vm: Vm, host: Host, size: TextSize, *, take_over: bool = False
@@ -357,22 +353,6 @@ class Watch:
             held = console.held
             if credential == held.actor.credential or vm_id == held.vm_id or host_id == held.host_id:
                 console.end(reason)
-
-
-async def dial(target: ConsoleTarget) -> Streams:
-    """Connect to a console. ``OSError`` when nothing answers there."""
-    match target:
-        case TcpTarget(host, port):
-            return await asyncio.open_connection(host, port, limit=READ_LIMIT)
-        case UnixTarget(path):
-            return await asyncio.open_unix_connection(path, limit=READ_LIMIT)
-        case StreamTarget(open):
-            return await open()
-
-
-def kinds(engine: EngineKind) -> list[ConsoleKind]:
-    """The consoles that an engine has, the usual one first."""
-    return [kind for kind, name in CAPABILITY.items() if capabilities(engine).why_not(name) is None]
 
 
 def refused() -> Unauthorized:

@@ -210,6 +210,7 @@ class Observations:
             "boot": list(seen.boot),
             "iso": seen.iso,
             "snapshots": [_snapshot(one) for one in seen.snapshots],
+            "screen": seen.screen,
         }
         vm.agent, vm.memory_used_mib = seen.agent, seen.memory_used_mib
         self._write_rates(vm, seen)

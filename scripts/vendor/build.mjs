@@ -46,11 +46,13 @@ function sprite(folder, icons) {
   return `<svg xmlns="http://www.w3.org/2000/svg">\n${symbols.join("\n")}\n</svg>\n`;
 }
 
-/** `uses`: packages fetched before that the entry imports by name. */
-function bundle(folder, esbuild, { entry, banner, uses = [] }) {
-  copyFileSync(join(here, entry), join(folder, entry));
-  const flags = ["--bundle", "--minify", "--format=esm", "--target=es2022", "--legal-comments=inline",
-    `--banner:js=${banner}`, ...uses.map((name) => `--alias:${name}=${folders.get(name)}`)];
+/** `uses`: packages fetched before that the entry imports by name; `inject`: a file whose exports stand for globals of theirs. */
+function bundle(folder, esbuild, { entry, banner, uses = [], inject = "", minify = true }) {
+  for (const own of [entry, inject].filter(Boolean)) copyFileSync(join(here, own), join(folder, own));
+  const flags = ["--bundle", "--format=esm", "--target=es2022", "--legal-comments=inline", `--banner:js=${banner}`,
+    ...uses.map((name) => `--alias:${name}=${folders.get(name)}`)];
+  if (minify) flags.push("--minify");
+  if (inject) flags.push(`--inject:./${inject}`);
   return execFileSync(esbuild, [entry, ...flags], { cwd: folder, encoding: "utf8", maxBuffer: 1 << 25 });
 }
 
@@ -77,7 +79,7 @@ for (const pkg of manifest.packages) {
   console.log(`${pkg.name} ${pkg.version}`);
   const folder = fetchPackage(pkg);
   folders.set(pkg.name, folder);
-  const short = pkg.name.replace(/^@/, "").replace(/\//, "-").replace("novnc-novnc", "novnc").replace("xterm-xterm", "xterm");
+  const short = pkg.name.replace(/^@/, "").replace(/\//, "-").replace("novnc-novnc", "novnc").replace("xterm-xterm", "xterm").replace("spice-project-", "");
   const written = {};
   const write = (name, text) => {
     writeFileSync(join(out, name), text);

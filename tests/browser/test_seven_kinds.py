@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from panel.services.consoles import kinds
+from panel.services.consoleways import kinds_of
 from tests.browser.conftest import Login
 from tests.process import PanelProcess
 from tests.seven import SEVEN, add, remove
@@ -61,7 +61,7 @@ def test_started_opened_and_stopped_from_the_list(page: Page, name: str) -> None
     line = row(page, name)
     line.get_by_role("button", name="Start", exact=True).click()
     expect(line.locator(".state-running")).to_be_visible(timeout=ACTION_MS)
-    if kinds(kind):
+    if kinds_of(kind):
         line.get_by_role("link", name=f"Console of vm-{name}").click()
         expect(page.locator("#console")).to_have_attribute("data-state", "connected", timeout=30_000)
         page.goto("/vms")

@@ -175,6 +175,7 @@ CALLS: dict[str, Call] = {
     "iso": lambda engine, ref: engine.update(ref, VmChange(iso=""), Recorder()),
     "boot_order": lambda engine, ref: engine.update(ref, VmChange(boot=(BootDevice.DISK,)), Recorder()),
     "screenshot": lambda engine, ref: engine.screenshot(ref, 320),
+    "spice_console": lambda engine, ref: engine.spice_console(ref),
     "text_console": lambda engine, ref: engine.text_console(ref),
     "password": lambda engine, ref: engine.set_password(ref, "root", SECRET),
     "snapshots": lambda engine, ref: engine.snapshot(ref, SnapshotAction.TAKE, "before", Recorder()),

@@ -57,6 +57,18 @@ async def test_no_screen_when_off(engine: Engine, make: Make) -> None:
     assert "start it" in str(caught.value).lower()
 
 
+@contract("create", "spice_console")
+async def test_a_spice_screen_says_why_there_is_none(engine: Engine, make: Make) -> None:
+    """Of a VM that is off, or of what never has one; ``Engine.observe`` has told which. A screen that is there:
+    ``tests/engines/incus/test_vga.py``."""
+    ref = (await make()).ref
+    has_screen = (await engine.inspect(ref)).screen
+    with pytest.raises(Conflict) as caught:
+        await engine.spice_console(ref)
+    assert isinstance(caught.value, Unsupported) != has_screen
+    assert ("start it" if has_screen else "text console") in str(caught.value).lower()
+
+
 @contract("create", "password")
 async def test_a_password_is_set(engine: Engine, rig: Rig, booted: VmSpec) -> None:
     async def has_address() -> bool:

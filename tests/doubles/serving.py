@@ -13,9 +13,10 @@ from quart import Quart
 
 
 @contextmanager
-def served(app: Quart, *, port: int = 0, pem: Path | None = None) -> Iterator[str]:
-    """Its base URL. ``pem``: a key and its certificate, for TLS."""
+def served(app: Quart, *, port: int = 0, pem: Path | None = None, socket: Path | None = None) -> Iterator[str]:
+    """Its base URL. ``pem``: a key and its certificate, for TLS. ``socket``: a unix socket in place of a port, and of the URL."""
     config = uvicorn.Config(app, "127.0.0.1", port, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
+    config.uds = str(socket) if socket else None
     if pem is not None:
         config.ssl_certfile = str(pem)
     server = uvicorn.Server(config)
@@ -36,9 +37,9 @@ def served(app: Quart, *, port: int = 0, pem: Path | None = None) -> Iterator[st
     thread.start()
     assert ready.wait(30), "the double does not start"
     assert server.started, f"port {port} is taken"
-    bound = server.servers[0].sockets[0].getsockname()[1]
+    bound = server.servers[0].sockets[0].getsockname()
     try:
-        yield f"{'https' if pem else 'http'}://127.0.0.1:{bound}"
+        yield bound if socket else f"{'https' if pem else 'http'}://127.0.0.1:{bound[1]}"
     finally:
         server.should_exit = True
         thread.join(10)

@@ -11,7 +11,7 @@ from panel.engines.base import Engine
 from panel.engines.capabilities import Capabilities
 from panel.engines.common.checks import check_able, check_sizes
 from panel.engines.common.power import GOAL, refuse
-from panel.engines.consoletypes import TextTarget
+from panel.engines.consoletypes import SpiceTarget, TextTarget
 from panel.engines.hosttypes import HostInfo, HostStatus, Image, NativeForward, NetworkInfo
 from panel.engines.incus import snapshots
 from panel.engines.incus.client import PORT, Changed, Client, instance_path
@@ -27,6 +27,7 @@ from panel.engines.incus.networks import Reservations
 from panel.engines.incus.operations import Operations
 from panel.engines.incus.site import Sites
 from panel.engines.incus.text import Terminals
+from panel.engines.incus.vga import Screens
 from panel.engines.incus.view import Viewer
 from panel.engines.types import (
     ChangeOutcome,
@@ -73,6 +74,7 @@ class IncusEngine(Engine):
         update=True,
         update_live=True,
         delete=True,
+        spice_console=True,
         text_console=True,
         password=True,
         ssh_keys=True,
@@ -100,6 +102,7 @@ class IncusEngine(Engine):
         self._guests = Guests(client, self._viewer, self._operations)
         self._maker = Maker(client, self._viewer, self._operations, self._sites, self._reservations, self._guests)
         self._terminals = Terminals(client, self._viewer)
+        self._screens = Screens(client, self._viewer)
         self._events = Events(client, self._viewer)
 
     async def probe(self) -> HostInfo:
@@ -107,9 +110,10 @@ class IncusEngine(Engine):
         return await look(self._client, self._sites)
 
     async def close(self) -> None:
-        """End terminals and watching, and disconnect."""
+        """End terminals, screens and watching, and disconnect."""
         await self._events.close()
         await self._terminals.close()
+        await self._screens.close()
         await self._client.close()
 
     async def host_status(self) -> HostStatus:
@@ -168,6 +172,10 @@ class IncusEngine(Engine):
     async def create(self, spec: VmSpec, report: Reporter) -> None:
         """See ``Maker``."""
         await self._maker.create(spec, report)
+
+    async def spice_console(self, ref: str) -> SpiceTarget:
+        """See ``Screens``."""
+        return await self._screens.target(ref)
 
     async def text_console(self, ref: str) -> TextTarget:
         """A shell inside."""

@@ -8,12 +8,10 @@ from panel.i18n import gettext_noop as _
 
 REASONS = {
     "image_urls": _("The panel brings no images into the server's store yet. Use its own client (incus image copy)."),
-    "console": _(
-        "Containers have no screen, and the panel does not open the screens of Incus' VMs yet. Use the terminal."
-    ),
+    "console": _("The screens of Incus' virtual machines speak SPICE (spice_console), and containers have none."),
     "iso": _("The panel does not put CDs into instances. Attach one there (incus config device add)."),
     "boot_order": _("Containers do not boot from devices. A VM's order is boot.priority of its devices there."),
-    "screenshot": _("Containers have no screen. Use the terminal."),
+    "screenshot": _("The panel takes no pictures of Incus' screens. Open the console."),
     "blank": _("Incus and LXD make instances from images only: choose an image (os_name)."),
     "counters": _("The API tells no disk traffic of an instance; its CPU time and network traffic is seen."),
     "leftovers": _("Incus and LXD keep no disks without an instance."),

@@ -149,6 +149,7 @@ class Viewer:
             managed=one.managed,
             disks=(disk,) if root else (),
             snapshots=read_snapshots(one)[-MOST_SNAPSHOTS:],
+            screen=one.is_vm,
         )
 
 
