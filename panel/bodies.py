@@ -1,7 +1,7 @@
 """Bodies of requests that wait: Quart takes what comes as fast as it comes, whether or not anybody reads it.
 
 What is not read yet stays within ``WAITING``; then the client waits, by way of uvicorn, which stops reading. Read
-against Quart 0.20.
+against Quart 0.22.
 """
 
 from __future__ import annotations
