@@ -17,7 +17,7 @@ from panel.console.handover import EXTENSION, Road, TunnelProtocol
 from panel.console.relay import Relay, RelayedTunnel
 from panel.console.tunnel import Tunnel, take_over
 from panel.console.websocket import BoundedWebsocketConnection
-from panel.services.consoles import READ_LIMIT
+from panel.services.consoleways import READ_LIMIT
 
 app = Quart(__name__)
 app.asgi_websocket_class = BoundedWebsocketConnection

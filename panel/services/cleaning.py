@@ -18,6 +18,7 @@ LARGEST_DISK_GIB = 1e9
 MOST_DISKS = 64
 MOST_SNAPSHOTS = 100
 LARGEST_COUNTER = 2**63 - 1
+LOOKED_AT = 4  # times the length that is kept
 INTERFACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")  # what the gateway takes for one
 HIDDEN = frozenset({"Cc", "Cf", "Cs", "Cn"})  # control characters, and those that turn the direction of text
 
@@ -79,11 +80,14 @@ def _snapshot(seen: Snapshot) -> Snapshot:
 
 
 def one_line(text: str, most: int = 200) -> str:
-    """A text for people: one line, without hidden characters, cut at ``most``."""
+    """A text for people: one line, without hidden characters, cut at ``most``. The end of what is far longer is not looked at."""
+    text = text[: most * LOOKED_AT]
     if text.isprintable() and "  " not in text:  # as nearly all are: nothing to look for, letter by letter
         return text.strip()[:most]
-    shown = "".join(" " if char.isspace() else char for char in text)
-    shown = "".join(char for char in shown if unicodedata.category(char) not in HIDDEN)
+    shown = re.sub(r"\s", " ", text)
+    for char in set(shown):  # each once: a host that tells nonsense tells much of it
+        if unicodedata.category(char) in HIDDEN:
+            shown = shown.replace(char, "")
     return re.sub(" +", " ", shown).strip()[:most]
 
 
