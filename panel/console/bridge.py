@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import orjson
+
 from panel.errors import PanelError
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
@@ -29,6 +31,14 @@ GOING_AWAY = 1001
 VM_ENDED = 4410
 VM_STALLED = 4504
 REASON_BYTES = 123
+
+
+def heard(message: str) -> Any:
+    """What a text message of the browser's says; None when it is no JSON."""
+    try:
+        return orjson.loads(message)
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)

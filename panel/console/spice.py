@@ -11,9 +11,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-import orjson
-
-from panel.console.bridge import FRAME_BYTES
+from panel.console.bridge import FRAME_BYTES, heard
 from panel.engines.consoletypes import SpiceChannel, SpiceSession
 from panel.errors import PanelError
 from panel.i18n import Text
@@ -59,11 +57,7 @@ class SpiceScreen:
 
     async def control(self, message: str) -> bool:
         """A text message of the browser's; false when it is none of ours, or a channel too many."""
-        try:
-            said = orjson.loads(message)
-        except ValueError:
-            return False
-        match said:
+        match heard(message):
             case {"open": int() as number} if number == len(self._channels) and number < MOST_CHANNELS:
                 await self._open(number)
             case {"close": int() as number} if 0 <= number < len(self._channels):

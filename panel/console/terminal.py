@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 
-import orjson
-
+from panel.console.bridge import heard
 from panel.engines.consoletypes import TextSize, TextStream
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
@@ -46,11 +45,7 @@ class Terminal:
 
     async def control(self, message: str) -> bool:
         """A text message of the browser's; false when it is none of ours."""
-        try:
-            said = orjson.loads(message)
-        except ValueError:
-            return False
-        match said:
+        match heard(message):
             case {"resize": [int() as columns, int() as rows]} if 0 < columns <= LARGEST and 0 < rows <= LARGEST:
                 await self._stream.resize(TextSize(columns, rows))
             case {"shown": int() as count} if 0 <= count <= self._undrawn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from panel.engines.types import EngineKind
@@ -10,6 +11,12 @@ from panel.services.container import Services
 from panel.services.hosts import HostRequest
 from panel.services.texts import unpack
 from tests.conftest import ADMIN
+
+
+async def body(data: bytes, size: int = 65536) -> AsyncIterator[bytes]:
+    """The body of a request, in pieces."""
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
 
 
 async def local_host(services: Services, folder: Path, name: str = "here") -> Host:

@@ -32,7 +32,7 @@ from tests.cluster.browser import Browser
 from tests.conftest import ADMIN
 from tests.process import QuickPanel
 from tests.services.fileserver import FileServer, file_server, qcow2, raw
-from tests.services.images_kit import ended, files, local_host
+from tests.services.images_kit import body, ended, files, local_host
 
 MIB = 1024**2
 PACKERS: dict[str, Callable[[bytes], bytes]] = {"xz": lzma.compress, "gz": gzip.compress, "bz2": bz2.compress}
@@ -185,12 +185,8 @@ async def test_nothing_is_left_of_what_fails(services: Services, here: Host, fol
 
 async def test_a_packed_upload(services: Services, here: Host, folder: Path) -> None:
     data = lzma.compress(raw())
-
-    async def body() -> AsyncIterator[bytes]:
-        yield data
-
     upload = await services.uploads.begin(ADMIN, here, UploadRequest("disk.img.xz", len(data)))
-    await services.uploads.append(here, upload.id, 0, body())
+    await services.uploads.append(here, upload.id, 0, body(data))
     task = await services.uploads.finish(ADMIN, here, upload.id)
     assert await ended(services, task) == ("succeeded", "Image disk.img is there")
     assert (files(folder), (folder / "disk.img").read_bytes()) == (["disk.img", "disk.json"], raw())
@@ -212,12 +208,8 @@ async def test_cancelled_while_it_is_unpacked(
 async def test_after_a_crash(services: Services, here: Host, folder: Path) -> None:
     """What was half unpacked goes; an upload's file stays, to be finished again."""
     data = gzip.compress(raw())
-
-    async def body() -> AsyncIterator[bytes]:
-        yield data
-
     upload = await services.uploads.begin(ADMIN, here, UploadRequest("b.img.gz", len(data)))
-    await services.uploads.append(here, upload.id, 0, body())
+    await services.uploads.append(here, upload.id, 0, body(data))
     common = {"host_id": here.id, "host_name": here.name, "source": "page", "status": "running"}
     ids = {"image.fetch": "d" * 32, "image.upload": "e" * 32}
     for kind, task_id in ids.items():

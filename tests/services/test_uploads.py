@@ -20,7 +20,7 @@ from panel.services.uploadfiles import WRITE, Upload
 from panel.services.uploads import PIECE, UploadRequest
 from tests.conftest import ADMIN
 from tests.services.fileserver import qcow2, raw
-from tests.services.images_kit import ended, files, local_host
+from tests.services.images_kit import body, ended, files, local_host
 from tests.services.kit import logged, until
 
 GIB = 1024**3
@@ -34,11 +34,6 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 async def here(services: Services, folder: Path) -> Host:
     return await local_host(services, folder)
-
-
-async def body(data: bytes, size: int = 65536) -> AsyncIterator[bytes]:
-    for start in range(0, len(data), size):
-        yield data[start : start + size]
 
 
 async def begin(services: Services, host: Host, data: bytes, **more: str) -> Upload:
