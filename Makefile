@@ -2,6 +2,7 @@
 #   make test ARGS="tests/api -k power"
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := run
+unexport PYTHONDONTWRITEBYTECODE # where it is set, each start of a panel would compile all of it again: half a second of CPU
 .PHONY: run test test-fast lint format lock bench soak fuzz doubles screenshots demo-image clean help
 
 run: ## make this machine ready and serve the panel on port 1880

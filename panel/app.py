@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import gc
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -16,11 +16,13 @@ from quart import Quart, Response, request
 from quart.ctx import RequestContext
 from quart.json.provider import DefaultJSONProvider
 from quart_rate_limiter import RateLimiter
-from quart_schema import Info, OpenAPIProvider, QuartSchema
-from werkzeug.routing import Rule
+from quart_schema import Info, QuartSchema, Server
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import RequestRedirect
 
 from panel import __version__, web
 from panel.api import blueprint as api
+from panel.api.document import ApiDocument
 from panel.api.prometheus import blueprint as prometheus
 from panel.api.wire import to_jsonable
 from panel.bodies import BoundedHttpConnection
@@ -30,7 +32,7 @@ from panel.console.routes import blueprint as console
 from panel.console.websocket import BoundedWebsocketConnection
 from panel.courtesy import Courtesy
 from panel.engines.types import EngineKind
-from panel.errorpages import LARGEST_BODY, install_errors
+from panel.errorpages import LARGEST_BODY, install_errors, moved
 from panel.events import EventBus
 from panel.gateways.caddy.gateway import CaddyGateway
 from panel.gateways.reach import ImaginaryConnector, NetworkConnector
@@ -101,6 +103,11 @@ class Panel(Quart):
         with services.courtesy.serving(), reading(request.method in {"GET", "HEAD"}):
             return await super().full_dispatch_request(request_context)
 
+    async def handle_http_exception(self, error: HTTPException) -> Any:
+        """A redirect of the router's own answers a program as all else does."""
+        answer = moved(error) if isinstance(error, RequestRedirect) else None
+        return answer or await super().handle_http_exception(error)
+
 
 class JsonProvider(DefaultJSONProvider):
     """orjson, and what pydantic can turn into JSON."""
@@ -110,14 +117,6 @@ class JsonProvider(DefaultJSONProvider):
 
     def loads(self, s: str | bytes, **_kwargs: Any) -> Any:
         return orjson.loads(s)
-
-
-class ApiDocument(OpenAPIProvider):
-    """The OpenAPI document: the routes for programs, none of the pages."""
-
-    def generate_rules(self) -> Iterable[Rule]:
-        """The rules below ``/api``."""
-        return (rule for rule in super().generate_rules() if rule.rule.startswith("/api/"))
 
 
 def build_services(settings: Settings) -> Services:
@@ -214,6 +213,7 @@ def create_app(settings: Settings) -> Quart:
         conversion_preference="pydantic",
         security_schemes={"bearer": {"type": "http", "scheme": "bearer"}},
         security=[{"bearer": []}],
+        servers=[Server(settings.base_path)] if settings.base_path else None,
         openapi_provider_class=ApiDocument,
     )
     app.json = JsonProvider(app)

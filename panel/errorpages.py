@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 import structlog
 from quart import Quart, Response, g, has_request_context, has_websocket_context, redirect, request, websocket
 from quart_rate_limiter import RateLimitExceeded
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.routing import RequestRedirect
 
 from panel import i18n, web
 from panel.api.wire import to_jsonable
@@ -82,8 +84,24 @@ async def _database_away(error: Exception) -> Response:
     return response
 
 
+def moved(error: RequestRedirect) -> Response | None:
+    """Where an address of the API with two slashes in a row belongs, in the envelope: most programs do not follow, and HTML tells
+    them nothing. None for a page, whose browser follows."""
+    place = urlsplit(error.new_url)._replace(scheme="", netloc="").geturl()
+    if not request.path.lstrip("/").startswith("api/"):
+        return None
+    message = i18n.Text(_("This address has two slashes in a row. It is {path}."), {"path": place})
+    response = Response(app_json({"code": error.code, "msg": message.translate(), "data": None}), error.code)
+    response.content_type = "application/json"
+    response.headers["Location"] = place
+    return response
+
+
 def _from_http(error: HTTPException) -> PanelError:
     status = error.code or 500
+    if status == 404 and request.path.startswith("/api/"):
+        path = (request.root_path + request.path)[:200]
+        return NotFound(_("The API has no address {path}. {docs} lists all."), path=path, docs=web.url("pages.docs"))
     if status == 404:
         return NotFound(_("There is no such page."))
     if status == 413:
@@ -115,6 +133,8 @@ async def _render_error(error: PanelError) -> Response:
         response = Response(html, error.status)
     if isinstance(error, TooManyRequests):
         response.headers["Retry-After"] = str(error.retry_after)
+    if error.status == 401:  # RFC 9110, 11.6.1
+        response.headers["WWW-Authenticate"] = "Bearer"
     return response
 
 

@@ -141,8 +141,8 @@ def ngettext(singular: str, plural: str, number: int) -> str:
     return catalogue(language()).get(message, message)
 
 
-def best_language(accepted: str | None) -> str:
-    """The first language of an ``Accept-Language`` header that we speak (RFC 9110, 12.5.4), or English."""
+def best_language(accepted: str | None, default: str = DEFAULT_LANGUAGE) -> str:
+    """The first language of an ``Accept-Language`` header that we speak (RFC 9110, 12.5.4), or ``default``."""
     wanted: list[tuple[float, int, str]] = []
     for position, part in enumerate((accepted or "")[:500].split(",")):
         tag, _, parameters = part.strip().partition(";")
@@ -155,7 +155,7 @@ def best_language(accepted: str | None) -> str:
     for quality, _, code in sorted(wanted):
         if code in LANGUAGES and quality < 0:
             return code
-    return DEFAULT_LANGUAGE
+    return default
 
 
 __all__ = [

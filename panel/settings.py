@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from panel.errors import ConfigError
+from panel.i18n import DEFAULT_LANGUAGE, LANGUAGES
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class Settings:
         session_hours: how long a login lasts without use. Default: ``12``.
         login_attempts: failed logins from one address before it has to wait. Default: ``5``.
         login_wait: how long it has to wait, in seconds. Default: ``300``.
+        language: how who asks in no language of the panel, as most programs do, is answered: ``en`` or ``zh``. Default: ``en``.
         log_level: ``debug``, ``info``, ``warning`` or ``error``. Default: ``info``.
         debug: developers' pages and tracebacks on the terminal. Default: ``false``.
     """
@@ -81,6 +83,7 @@ class Settings:
     session_hours: float = 12.0
     login_attempts: int = 5
     login_wait: int = 300
+    language: str = DEFAULT_LANGUAGE
     log_level: str = "info"
     debug: bool = False
 
@@ -144,6 +147,8 @@ def _check(settings: Settings) -> None:
         raise ConfigError("Setting acme_directory must be an https:// address, internal, or empty.")
     if settings.base_path and (not settings.base_path.startswith("/") or settings.base_path.endswith("/")):
         raise ConfigError("Setting base_path must start with / and not end with it, as in /panel.")
+    if settings.language not in LANGUAGES:
+        raise ConfigError("Setting language must be {known}.", known=" or ".join(LANGUAGES))
     if settings.log_level not in {"debug", "info", "warning", "error"}:
         raise ConfigError("Setting log_level must be debug, info, warning or error.")
     for network in settings.images_networks.replace(",", " ").split():

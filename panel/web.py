@@ -155,10 +155,11 @@ def set_cookie(
 
 
 def choose_language() -> None:
-    """The reader's choice (cookie), else the browser's."""
+    """The reader's choice (cookie), else the browser's, else the panel's setting: programs of billing systems send none, and show
+    people what they are answered."""
     chosen = connection().cookies.get(LANGUAGE_COOKIE, "")
     if chosen not in i18n.LANGUAGES:
-        chosen = i18n.best_language(connection().headers.get("Accept-Language"))
+        chosen = i18n.best_language(connection().headers.get("Accept-Language"), services().settings.language)
     i18n.set_language(chosen)
 
 

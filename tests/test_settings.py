@@ -57,6 +57,7 @@ def test_variables_win_over_the_file(tmp_path: Path) -> None:
         ({"PANEL_PORT": "65536"}, "port"),
         ({"PANEL_PORT": "-1"}, "port"),
         ({"PANEL_DEBUG": "perhaps"}, "debug"),
+        ({"PANEL_LANGUAGE": "fr"}, "language"),
         ({"PANEL_BASE_PATH": "panel"}, "base_path"),
         ({"PANEL_BASE_PATH": "/panel/"}, "base_path"),
         ({"PANEL_LOG_LEVEL": "loud"}, "log_level"),

@@ -12,7 +12,7 @@ from quart_rate_limiter import rate_limit
 from panel import web
 from panel.api import answers, wire
 from panel.api.routing import endpoint
-from panel.api.views import acted_out, vm_out, vm_status_out
+from panel.api.views import acted_out, unknown, vm_out, vm_status_out
 from panel.engines.types import NicMode, VmChange
 from panel.errors import InvalidInput, PanelError
 from panel.i18n import Text
@@ -86,7 +86,7 @@ def _register_writes(api: Blueprint) -> None:
         """修改虚拟机: name, CPU, memory, and a larger disk. ``result`` says what holds now and what at the next start."""
         vm = await web.services().vms.get(hs_name, vm_uuid)
         change = VmChange(body.vm_name, body.cpu_num, body.memory_mib, body.disk_gib)
-        notes = (*_unknown(body), *_unlimited(body, vm.host))
+        notes = (*unknown(body, settled=wire.NewVmBody.model_fields), *_rounded(body), *_unlimited(body, vm.host))
         return await _await(
             await web.services().vms.update(actor, vm, change, limits=body.limits(), notes=notes), _wait(query)
         )
@@ -112,13 +112,14 @@ def _register_actions(api: Blueprint) -> None:
     async def power_vm(
         actor: Actor, hs_name: str, vm_uuid: str, body: wire.PowerBody, query: wire.WaitQuery
     ) -> answers.ActedOut:
-        """虚拟机电源控制: start, stop, shutdown, suspend, resume, reset."""
+        """虚拟机电源控制: start, stop, shutdown, suspend, resume, reset. A start wakes a suspended VM, as a resume does."""
         action = wire.POWER_WORDS.get(body.action)
         if action is None:
             known = ", ".join(word for word in wire.POWER_WORDS if word.islower())
             raise InvalidInput(_("{field} must be one of: {known}."), field="action", known=known)
         vm = await web.services().vms.get(hs_name, vm_uuid)
-        return await _await(await web.services().power.act(actor, vm, action, _unknown(body)), _wait(query))
+        task = await web.services().power.act(actor, vm, action, unknown(body), waking=True)
+        return await _await(task, _wait(query))
 
     @endpoint(
         api, "POST", "/client/password/<hs_name>/<vm_uuid>",
@@ -129,7 +130,7 @@ def _register_actions(api: Blueprint) -> None:
     ) -> answers.ActedOut:
         """修改密码: set a password inside the running guest, through its agent."""
         vm = await web.services().vms.get(hs_name, vm_uuid)
-        task = await web.services().power.set_password(actor, vm, body.password, body.user, _unknown(body))
+        task = await web.services().power.set_password(actor, vm, body.password, body.user, unknown(body))
         return await _await(task, _wait(query))
 
     async def report_status(body: wire.ReportBody, query: wire.NicQuery) -> dict[str, Any]:
@@ -150,12 +151,12 @@ def _vm_request(body: wire.NewVmBody, host: Host) -> VmRequest:
         raise InvalidInput(_("{field} is missing."), field="ram_num")
     if body.disk_gib is None:
         raise InvalidInput(_("{field} is missing."), field="hdd_num")
-    notes = _unknown(body)
+    notes = unknown(body) + _rounded(body)
     nics = []
     for name, nic in body.nic_all.items():
         mode = NicMode(nic.net_mode or nic.nic_type or NicMode.NAT)
         nics.append(NicRequest(name, mode, nic.mac_addr, nic.ip4_addr.strip(), nic.ip6_addr.strip()))
-        notes += _unknown(nic, f"nic_all.{name}.")
+        notes += unknown(nic, f"nic_all.{name}.")
     notes += _unlimited(body, host)
     name = body.vm_uuid or f"vm-{secrets.token_hex(4)}"
     return VmRequest(
@@ -174,8 +175,12 @@ def _vm_request(body: wire.NewVmBody, host: Host) -> VmRequest:
     )
 
 
-def _unknown(body: wire.Body, where: str = "") -> list[Text]:
-    return [Text(_("Field {name} is not known and was ignored."), {"name": where + name}) for name in body.unknown()]
+def _rounded(body: wire.VmSizes) -> list[Text]:
+    """A disk of less than a GiB: who says ``mem_num`` may yet mean GiB."""
+    if body.mem_num is None or body.hdd_num is None or body.hdd_num >= 1024:
+        return []
+    text = _("Beside mem_num, hdd_num is MiB: {given} MiB became 1 GiB. Beside ram_num it is GiB.")
+    return [Text(text, {"given": body.hdd_num})]
 
 
 def _unlimited(body: wire.VmSizes, host: Host) -> list[Text]:

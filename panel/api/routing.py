@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
@@ -11,15 +13,16 @@ from quart import Blueprint, Response, request
 from quart_schema import document_querystring, document_request, document_response, operation_id, security_scheme, tag
 
 from panel import web
-from panel.api.wire import Body, Envelope, ErrorEnvelope, Query, to_jsonable
+from panel.api.reasons import refusal
+from panel.api.wire import Body, Envelope, Query, to_jsonable
 from panel.errors import InvalidInput, Unauthorized
 from panel.i18n import gettext_noop as _
 from panel.security import Actor, Source
 
 M = TypeVar("M", bound=BaseModel)
 
-ERRORS = (400, 401, 403, 404, 409, 413, 429, 500, 503, 507)
 DEEPEST = 32  # levels of a body; the deepest documented one has four
+FORM = re.compile(rb"\s*[\w.%+\[\]-]+=|--[\w-]+\r?\n")  # urlencoded, or multipart: what PHP sends of an array
 SAFE = {"GET", "HEAD", "OPTIONS"}
 
 Handler = Callable[..., Awaitable[Any]]
@@ -54,7 +57,7 @@ def endpoint(
     public: bool = False,
     limit: Callable[[Handler], Handler] | None = None,
 ) -> Callable[[Handler], Handler]:
-    """Add a route to ``blueprint`` and to the OpenAPI document.
+    """Add a route to ``blueprint`` and to the OpenAPI document (``panel.api.document`` adds the errors).
 
     The handler gets the path's parameters, ``actor`` (unless ``public``), ``body`` and ``query`` by name, and returns an
     instance of ``answer`` (or a dict of its fields). ``limit`` is a decorator of quart-rate-limiter.
@@ -74,8 +77,6 @@ def endpoint(
 
         view.__name__, view.__doc__ = handler.__name__, handler.__doc__
         documented: Any = document_response(Envelope[answer], 200)(view)  # type: ignore[valid-type]
-        for status in ERRORS:
-            documented = document_response(ErrorEnvelope, status)(documented)
         if body is not None:
             documented = document_request(body)(documented)
         if query is not None:
@@ -94,17 +95,31 @@ def endpoint(
 
 async def _read_json() -> Any:
     """The body as JSON, whatever its content type says: old clients send none. An empty body is an empty object."""
-    content = await request.get_data(cache=False)
+    content = await request.get_data(cache=False, as_text=False, parse_form_data=False)
+    content = content.removeprefix(codecs.BOM_UTF8)
     if not content.strip():
         return {}
     try:
         value = orjson.loads(content)
     except orjson.JSONDecodeError as error:
-        raise InvalidInput(_("The body is not JSON: {reason}."), reason=error.msg) from error
+        raise _not_json(content, error) from error
     if not isinstance(value, dict):
         raise InvalidInput(_("The body must be a JSON object."))
     check_no_zero(value)
     return value
+
+
+def _not_json(content: bytes, error: orjson.JSONDecodeError) -> InvalidInput:
+    """Where it goes wrong, or what it is instead: a form, or text in another encoding."""
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return InvalidInput(_("The body is not UTF-8. JSON is always sent as UTF-8."))
+    if FORM.match(content):
+        return InvalidInput(_("The body is a form. Send it as JSON, such as {example}."), example='{"action": "start"}')
+    return InvalidInput(
+        _("The body is not JSON: see line {line}, column {column}."), line=error.lineno, column=error.colno
+    )
 
 
 def check_no_zero(value: Any) -> None:
@@ -132,18 +147,11 @@ def read_model(model: type[M], values: Any) -> M:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        field = ".".join(str(part)[:64] for part in first["loc"] if part != "[key]") or "body"
-        if first["type"] == "missing":
-            raise InvalidInput(_("{field} is missing."), field=field) from error
-        raise InvalidInput(_("{field} is wrong: {reason}."), field=field, reason=_reason(first["msg"])) from error
-
-
-def _reason(message: str) -> str:
-    return message.rstrip(".")
+        raise refusal(error.errors(include_url=False, include_input=False)[0]) from error
 
 
 def respond(data: Any) -> Response:
     """The envelope around an answer."""
-    content = orjson.dumps({"code": 200, "msg": "success", "data": data}, default=to_jsonable)
+    envelope = {"code": 200, "msg": "success", "data": data}
+    content = orjson.dumps(envelope, default=to_jsonable, option=orjson.OPT_UTC_Z)
     return Response(content, content_type="application/json")

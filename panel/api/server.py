@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from quart import Blueprint
@@ -10,7 +11,9 @@ from tortoise.functions import Count
 from panel import __version__, web
 from panel.api import answers, wire
 from panel.api.routing import endpoint
-from panel.api.views import host_out, host_status_out
+from panel.api.views import host_out, host_status_out, unknown
+from panel.engines.registry import engine_class
+from panel.engines.types import EngineKind
 from panel.errors import InvalidInput
 from panel.i18n import gettext_noop as _
 from panel.models import AtLimit, Host, Vm
@@ -47,17 +50,21 @@ def register(api: Blueprint) -> None:
     async def create_host(actor: Actor, body: wire.NewHostBody) -> answers.NewHostOut:
         """添加主机: add a host, once a connection to it was made."""
         host, info = await web.services().hosts.create(actor, body.server_name, _request(body))
+        known = {field.name for field in engine_class(host.engine).fields}
+        notes = [note for note in unknown(body) if note.params["name"] not in known]
         return answers.NewHostOut(
             server_name=host.name,
             version=info.version,
             hostname=info.hostname,
             accelerated=info.accelerated,
-            warnings=[warning.translate() for warning in info.warnings],
+            warnings=[warning.translate() for warning in (*info.warnings, *notes)],
         )
 
     @endpoint(api, "PUT", "/server/update/<hs_name>", answer=answers.HostOut, body=wire.HostBody)
     async def update_host(actor: Actor, hs_name: str, body: wire.HostBody) -> answers.HostOut:
         """修改主机: change the given fields, once a connection with them was made."""
+        if (body.model_extra or {}).get("server_name", hs_name) != hs_name:
+            raise InvalidInput(_("The name of a host cannot change. Add it as a new host."), field="server_name")
         host = await web.services().hosts.update(actor, hs_name, _request(body))
         return host_out(host, await Vm.filter(host_id=host.id).count())
 
@@ -90,7 +97,9 @@ def _request(body: wire.HostBody) -> HostRequest:
     options: dict[str, str] = {}
     for name, value in (body.model_extra or {}).items():
         if isinstance(value, str | int | float) and not isinstance(value, bool):
-            options[str(name)] = str(value)
+            options[name] = str(value)
+        elif value is not None and name in _engine_fields():
+            raise InvalidInput(_("{field} must be text, in quotes."), field=name)
     return HostRequest(
         engine=kind,
         address=body.server_addr,
@@ -108,3 +117,9 @@ def _request(body: wire.HostBody) -> HostRequest:
         at_limit_mbit=body.at_limit_mbit,
         options=options,
     )
+
+
+@cache
+def _engine_fields() -> frozenset[str]:
+    """The fields that some engine's hosts have."""
+    return frozenset(field.name for kind in EngineKind for field in engine_class(kind).fields)

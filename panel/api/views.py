@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 
 from panel.api.answers import ActedOut, HostOut, HostStatusOut, TaskLineOut, TaskOut, VmStatusOut
-from panel.api.wire import ENGINE_NAMES
+from panel.api.wire import ENGINE_NAMES, Body
+from panel.i18n import Text
+from panel.i18n import gettext_noop as _
 from panel.models import Host, Task, TaskLine, Vm
 from panel.services.engines import secret_options
 from panel.services.listed import ListedVm
@@ -77,7 +79,7 @@ def vm_out(vm: ListedVm, host_name: str) -> dict[str, Any]:
         "os_name": vm.os_name,
         "cpu_num": vm.cpu_count,
         "ram_num": vm.memory_mib,
-        "hdd_num": vm.disk_gib,
+        "hdd_num": _shortest(vm.disk_gib),
         "nic_all": {
             nic.name: {
                 "net_mode": nic.mode,
@@ -151,6 +153,19 @@ def task_out(task: Task, lines: list[TaskLine] | None = None) -> TaskOut:
 def acted_out(task: Task) -> ActedOut:
     """What was begun."""
     return ActedOut(task_id=task.id, status=task.status, vm_uuid=task.vm_name or None, result=task.result)
+
+
+def unknown(body: Body, where: str = "", settled: Container[str] = ()) -> list[Text]:
+    """A warning for each field of a body that means nothing here. ``where``: what stands before its name; ``settled``: fields
+    that only a create has."""
+    known = _("Field {name} does not change here, and was ignored.")
+    other = _("Field {name} is not known and was ignored.")
+    return [Text(known if name in settled else other, {"name": where + name}) for name in body.unknown()]
+
+
+def _shortest(number: float) -> float:
+    """50 and not 50.0, as the document has it: Go and others read no 50.0 into a whole number."""
+    return int(number) if float(number).is_integer() else number
 
 
 def _gib(size_bytes: int) -> float:

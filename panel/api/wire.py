@@ -6,15 +6,18 @@ clients, in which ``hdd_num`` is MiB too. Answers are in the document's words.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import to_jsonable_python
 
 from panel.engines.types import EngineKind, PowerAction
+from panel.services.specs import LIMITS
 
 T = TypeVar("T")
+PLUS = re.compile(r"(T\d\d:\S+) (\d\d:?\d\d)$")
 
 ENGINE_NAMES: dict[EngineKind, str] = {
     EngineKind.LIBVIRT: "QEMUServer",
@@ -96,9 +99,24 @@ def _in_utc(value: datetime) -> datetime:
         raise ValueError("a time between the years 1 and 9999 in UTC") from error
 
 
-Moment = Annotated[datetime, AfterValidator(_in_utc)]
-Whole = Annotated[int, Field(ge=0, le=2**31 - 1)]
-Port0 = Annotated[int, Field(ge=0, le=65535)]
+def _whole(value: Any) -> Any:
+    """JSON has one kind of number: 50.0 is 50, and is what some languages make of the 50.0 of an answer."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _no_list(value: Any) -> Any:
+    """PHP writes an empty array, whatever it is for, as ``[]``."""
+    return {} if value == [] else value
+
+
+def _with_plus(value: Any) -> Any:
+    """The + of a zone that was not written %2B arrives as a space."""
+    return PLUS.sub(r"\1+\2", value) if isinstance(value, str) else value
+
+
+Moment = Annotated[datetime, BeforeValidator(_with_plus), AfterValidator(_in_utc)]
+Whole = Annotated[int, BeforeValidator(_whole), Field(ge=0, le=2**31 - 1)]
+Port0 = Annotated[int, BeforeValidator(_whole), Field(ge=0, le=65535)]
 Line = Annotated[str, Field(max_length=512)]
 
 
@@ -208,8 +226,7 @@ class VmSizes(Body):
 
     def limits(self) -> dict[str, int]:
         """The limits that were given."""
-        names = ("speed_u", "speed_d", "flu_num", "nat_num", "web_num")
-        return {name: value for name in names if (value := getattr(self, name)) is not None}
+        return {name: value for name in LIMITS if (value := getattr(self, name)) is not None}
 
 
 class NewVmBody(VmSizes):
@@ -223,7 +240,7 @@ class NewVmBody(VmSizes):
         max_length=100,
         description="public SSH keys for the image's own user, one in each; see ssh_keys of the engine",
     )
-    nic_all: dict[str, NicBody] = Field(default_factory=dict)
+    nic_all: Annotated[dict[str, NicBody], BeforeValidator(_no_list)] = Field(default_factory=dict)
     start: bool = Field(False, description="start it once it is made")
 
 

@@ -18,6 +18,7 @@ from typing import cast
 import uvloop
 
 from panel.console.bridge import Closing, Traffic
+from panel.console.polling import on_message
 from panel.console.relaywire import RESTART, End, Ended, Open, Post, receive
 from panel.console.tunnel import GOODBYE_SECONDS, Tunnel, VmEnd
 from panel.engines.consoletypes import Greeting
@@ -54,6 +55,7 @@ class Carrier:
     def __init__(self, channel: socket.socket) -> None:
         self.gone = asyncio.Event()
         self._loop = asyncio.get_running_loop()
+        self._on_message = on_message(self._loop)
         self._channel = channel
         self._post = Post(channel)
         self._tunnels: dict[int, Tunnel] = {}
@@ -97,6 +99,7 @@ class Carrier:
                 traffic,
                 browser_stall=message.browser_stall,
                 vm_stall=message.vm_stall,
+                on_message=self._on_message,
             )
             tunnel.done.add_done_callback(lambda done: self._ended(message.number, done.result(), traffic))
             self._tunnels[message.number] = tunnel

@@ -29,6 +29,7 @@ from panel.console.bridge import (
     no_such_message,
 )
 from panel.console.frames import PROTOCOL_ERROR, FrameError, FrameReader, close, frames_of, ping, pong
+from panel.console.polling import nothing
 from panel.engines.consoletypes import Greeting
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
@@ -80,9 +81,11 @@ class Tunnel:
         *,
         browser_stall: float = BROWSER_STALL_SECONDS,
         vm_stall: float = VM_STALL_SECONDS,
+        on_message: Callable[[], None] = nothing,
     ) -> None:
         self.done: asyncio.Future[Closing] = asyncio.get_running_loop().create_future()
         self.traffic = traffic
+        self.on_message = on_message
         self.stalls = (browser_stall, vm_stall)
         self._vm = vm
         self._vm_side: _VmSide | None = None
@@ -176,6 +179,7 @@ class _VmSide(_Side):
         super().__init__(tunnel, transport, tunnel.stalls[1])
         self._show = browser.writelines
         self._traffic = tunnel.traffic
+        self._on_message = tunnel.on_message
 
     def begin(self, browser: _BrowserSide) -> None:
         """From now on the VM's words come here."""
@@ -184,6 +188,7 @@ class _VmSide(_Side):
     def data_received(self, data: bytes) -> None:
         self._traffic.down += len(data)
         self._show(frames_of(data))
+        self._on_message()
 
     def eof_received(self) -> bool:
         self.tunnel.end(Closing(VM_ENDED, Screen.ended))
@@ -211,6 +216,7 @@ class _BrowserSide(_Side):
         self._lost = lost
         self._frames = FrameReader(self._type, self._control)
         self._traffic = tunnel.traffic
+        self._on_message = tunnel.on_message
         self._write_to_vm: Callable[[bytes], None] = lambda data: None
         self._heard = True
         self._greeting: Greeting | None = None
@@ -230,6 +236,7 @@ class _BrowserSide(_Side):
 
     def data_received(self, data: bytes) -> None:
         self._heard = True
+        self._on_message()
         try:
             self._frames.feed(data)
         except FrameError as error:

@@ -22,7 +22,7 @@ from typing import ClassVar
 from panel.engines.capabilities import Capabilities
 from panel.engines.consoletypes import ConsoleTarget, SpiceTarget, TextTarget
 from panel.engines.hosttypes import HostInfo, HostStatus, Image, Iso, Leftover, NativeForward, NetworkInfo
-from panel.engines.imagetypes import ImageFetch
+from panel.engines.imagetypes import ImageFetch, ImagePut
 from panel.engines.types import (
     ChangeOutcome,
     DeleteOutcome,
@@ -145,8 +145,23 @@ class Engine(ABC):
         raise Unsupported(_("This engine's hosts do not download images by themselves."))
 
     async def remove_image(self, key: str) -> None:
-        """Remove an image from the host's own store. ``NotFound``; ``Conflict`` for one that must not go."""
+        """Remove an image from the host's own store, of an engine with ``image_urls`` or ``image_files``. ``NotFound``;
+        ``Conflict`` for one that must not go."""
         raise Unsupported(_("This engine's hosts do not download images by themselves."))
+
+    async def put_image(self, image: ImagePut, report: Reporter) -> None:
+        """Send a file into the host's store of images, whole or not at all: until all of it is there, ``list_images`` and
+        ``list_isos`` do not show it. One that fails, or is cancelled, leaves nothing.
+
+        Raises:
+            Conflict: there is an image or a file of this name, or no room.
+        """
+        raise Unsupported(_("The panel sends no image files to hosts of this engine."))
+
+    async def settle_image(self, key: str, token: str) -> bool:
+        """After a crash in the middle of ``put_image``: whether the image is there whole. If not, what was there of it is not any
+        more."""
+        raise Unsupported(_("The panel sends no image files to hosts of this engine."))
 
     async def list_isos(self) -> list[Iso]:
         """What can be put into a CD drive, by name."""

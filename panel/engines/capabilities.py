@@ -8,7 +8,10 @@ from panel.engines.types import PowerAction
 from panel.errors import Unsupported
 from panel.i18n import gettext_noop as _
 
-USUAL = {"spice_console": _("The screens of this engine do not speak SPICE. See its console (VNC), where it has one.")}
+USUAL = {
+    "spice_console": _("The screens of this engine do not speak SPICE. See its console (VNC), where it has one."),
+    "image_files": _("The panel sends no image files to hosts of this engine."),
+}
 """Why not, where an engine says nothing."""
 
 
@@ -28,6 +31,7 @@ class Capabilities:
         ssh_keys: public SSH keys reach the user of a new guest, where its image reads them (cloud-init).
         images: VMs are made from named images of the host.
         image_urls: the host downloads images from URLs by itself, into a store of its own, and they can be removed from it.
+        image_files: the panel sends files into the host's store of images, and they can be removed from it.
         networks: networks are listed, and their DHCP gives a MAC the addresses that the panel reserves for it.
         native_forwards: the hypervisor itself leads ports of its host to guests.
         iso: the host's ISO files are listed, and put into the CD drive of a VM.
@@ -55,6 +59,7 @@ class Capabilities:
     scan: bool = False
     images: bool = False
     image_urls: bool = False
+    image_files: bool = False
     networks: bool = False
     native_forwards: bool = False
     iso: bool = False

@@ -59,6 +59,11 @@ def is_shared(url: str) -> bool:
     return not url.startswith("sqlite://")
 
 
+def product(url: str) -> str:
+    """The database's name, as people write it."""
+    return "PostgreSQL" if is_shared(url) else "SQLite"
+
+
 def is_away(error: BaseException) -> bool:
     """Whether an error says that PostgreSQL does not answer now, and may soon: nothing is wrong with what was asked."""
     if isinstance(error, (DBConnectionError, *AWAY[1:])):

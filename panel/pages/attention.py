@@ -114,7 +114,7 @@ def _gateway(row: GatewayNotice) -> Line:
 
 def _task(row: TaskRow) -> Line:
     task = row.task
-    title = f"{row.title}: {task.vm_name or task.host_name}"
+    title = f"{row.title} · {task.vm_name or task.host_name}"
     return Line(row.state, state_word(str(task.status)), row.url, title, task.ended_at, told(task.message))
 
 

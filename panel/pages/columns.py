@@ -28,7 +28,7 @@ COLUMNS: dict[str, str] = {
     "created": _("Known since"),
 }
 USUAL = ("state", "host", "addresses", "cpu", "history", "memory", "tags")
-PLAIN: tuple[str, ...] = ("state", "host", "addresses", "cpu", "memory")  # of lists within other pages
+PLAIN: tuple[str, ...] = ("state", "addresses", "cpu", "memory")  # of the list within a host's own page
 USAGE = frozenset({"cpu", "memory"})  # shown as a bar
 NONE = "none"  # only the names
 

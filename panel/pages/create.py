@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from quart import Response, request
@@ -146,6 +146,8 @@ async def _whole_page(draft: Draft, wanted: VmRequest, *, clean: bool = False, s
         form.errors.clear()
     else:
         form.default("left", " ".join(NAMES))
+        form.give_back()
+        wanted = replace(wanted, password=None)
     context = await _context(draft, wanted)
     return await page("pages/vms/new.html", status=status, here=new_path(), flashes=form.notices, **context)
 
@@ -153,6 +155,10 @@ async def _whole_page(draft: Draft, wanted: VmRequest, *, clean: bool = False, s
 async def _context(draft: Draft, wanted: VmRequest) -> dict[str, Any]:
     form, host = draft.form, draft.host
     form.warnings = {room.name: room.warning for room in draft.rooms if room.warning}
+    if form.retype:
+        form.warnings["os_pass"] = say(
+            _("Type the password again: it is not sent back. Left empty, it is as the image has it.")
+        )
     return {
         "draft": draft,
         "form": form,

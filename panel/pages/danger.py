@@ -31,6 +31,7 @@ async def danger_context(vm: Vm) -> dict[str, Any]:
         "stays": [disk["source"] for disk in disks if not disk["ours"]],
         "addresses": [address.ip for address in await Address.filter(nic__vm_id=vm.id).order_by("id")],
         "forwards": [_ports(row) for row in await Forward.filter(vm_id=vm.id).order_by("id")],
+        "snapshots": [snapshot["name"] for snapshot in (vm.hardware or {}).get("snapshots", [])],
         "domains": [services.publications.of_proxy(proxy, vm).address for proxy in await services.proxies.of_vm(vm)],
     }
 

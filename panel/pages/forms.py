@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from panel.errors import PanelError
 from panel.i18n import gettext
 from panel.i18n import gettext_noop as _
-from panel.pages.words import localised
+from panel.pages.words import field_word, localised
 
 LONGEST = 4000  # characters of one field
 
@@ -46,6 +46,10 @@ class Form:
     def error(self, name: str) -> str | None:
         """What is wrong with the field, or None."""
         return self.errors.get(name)
+
+    def label(self, name: str) -> str:
+        """What the form calls a field."""
+        return (self._labels or {}).get(name) or field_word(name)
 
     def text(self, name: str, *, required: bool = False) -> str:
         """A line of text without the spaces around it."""

@@ -22,7 +22,7 @@ SECRET = "server_pass"  # noqa: S105 - the name of a field
 NETWORK_LABELS = {
     "ports_start": _("First port"),
     "ports_close": _("Last port"),
-    "outside": _("Outside address"),
+    "outside": _("External address"),
     "at_limit": _("When its traffic is used up"),
     "at_limit_mbit": _("Slowed to"),
 }

@@ -56,7 +56,7 @@ class ImageRow:
 @dataclass(frozen=True, slots=True)
 class ImageList:
     """The live part of the tab. ``reason``: why the panel cannot bring or remove images here; None when it can. ``by_host``: the
-    host downloads them itself."""
+    host downloads them itself. ``sent``: it is another machine, and the panel sends them when they are whole."""
 
     host: Host
     rows: list[ImageRow]
@@ -64,6 +64,7 @@ class ImageList:
     uploads: list[Upload]
     reason: str | None
     by_host: bool = False
+    sent: bool = False
 
     @property
     def disks(self) -> list[ImageRow]:
@@ -110,6 +111,7 @@ async def image_list(host: Host) -> ImageList:
         await services.uploads.all(host),
         reason.translate() if reason else None,
         by_host,
+        not by_host and not reason and not services.images.local(host),
     )
 
 

@@ -120,7 +120,9 @@ async def vm_forward_add(actor: Actor, host: str, vm: str) -> Response:
             form.take(error, FORWARD)
         else:
             if forward.state is RuleState.FAILED:
-                return done(network_path(host, vm), gettext(_("The forward is kept, but is not applied yet.")))
+                return done(
+                    network_path(host, vm), gettext(_("The forward is kept, but is not applied yet.")), level="warning"
+                )
             return done(network_path(host, vm), say(_("Port {port} leads to the VM."), port=forward.external_start))
     return await vm_page_with(row, "network", status=400, forward=form)
 
@@ -136,7 +138,7 @@ async def vm_forward_remove(actor: Actor, host: str, vm: str, index: int) -> Res
     forward, problem = await web.services().forwards.remove(actor, row, index, await _row_id())
     if problem is not None:
         text = say(_("The forward goes when the gateway works again: {reason}"), reason=problem.translate())
-        return done(network_path(host, vm), text)
+        return done(network_path(host, vm), text, level="warning")
     return done(network_path(host, vm), say(_("Port {port} no longer leads to the VM."), port=forward.external_start))
 
 

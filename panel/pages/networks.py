@@ -115,8 +115,9 @@ async def _back(host: Host, opened: OpenForm) -> Response:
     return await host_page_with(host, TAB, status=200 if web.is_htmx() else 400, opened=opened)
 
 
-def _told(message: str, notes: Sequence[Text]) -> str:
-    return " ".join([message, *(note.translate() for note in notes[:5])])
+def _told(host: str, message: str, notes: Sequence[Text]) -> Response:
+    words = " ".join([message, *(note.translate() for note in notes[:5])])
+    return done(networks_path(host), words, level="warning" if notes else "success")
 
 
 @post("/hosts/<host>/networks/<network>/reserved", "network_reserved", lambda host, network: networks_path(host))
@@ -131,7 +132,7 @@ async def network_reserved(actor: Actor, host: str, network: str) -> Response:
     except PanelError as error:
         form.take(error, LABELS)
         return await _back(row, OpenForm("reserved", here, form))
-    return done(networks_path(host), _told(say(_("Changed the reserved addresses of {name}."), name=network), notes))
+    return _told(host, say(_("Changed the reserved addresses of {name}."), name=network), notes)
 
 
 @post("/hosts/<host>/networks/<network>/pools", "pool_add", lambda host, network: networks_path(host))
@@ -170,8 +171,7 @@ async def pool_change(actor: Actor, host: str, network: str, pool: int) -> Respo
         except PanelError as error:
             form.take(error, LABELS)
         else:
-            text = say(_("Changed the pool {subnet}."), subnet=changed.subnet)
-            return done(networks_path(host), _told(text, notes))
+            return _told(host, say(_("Changed the pool {subnet}."), subnet=changed.subnet), notes)
     return await _back(row, OpenForm("pool", here, form, before))
 
 

@@ -22,7 +22,7 @@ from panel.services.specs import NicRequest, VmRequest
 
 SIZES = ("cpu_num", "ram_num", "hdd_num")
 NAMES = ("vm_uuid", "vm_name", "host", "os_name", *SIZES, "net_mode", "mac_addr", "os_pass", "ssh_keys")
-DEFAULTS: Mapping[str, object] = dict.fromkeys((*NAMES, "suggested", "images_of", "form_key", "left"), "") | {
+DEFAULTS: Mapping[str, object] = dict.fromkeys((*NAMES, "suggested", "images_of", "form_key", "left", "retype"), "") | {
     "net_mode": NicMode.NAT,
     "start": "1",
 }
@@ -43,6 +43,17 @@ class NewVmForm(Form):
     def warning(self, name: str) -> str | None:
         """What is remarkable about a field that is not wrong."""
         return None if self.error(name) else self.warnings.get(name)
+
+    def give_back(self) -> None:
+        """The page is made anew: a password that was typed is not in it, which must be said until it is typed again."""
+        if self.value("os_pass"):
+            self.default("os_pass", "")
+            self.default("retype", "1")
+
+    @property
+    def retype(self) -> bool:
+        """Whether a password was typed once, and the field is empty now."""
+        return bool(self.value("retype")) and not self.value("os_pass")
 
     def follow(self, image: HostImage | None) -> None:
         """Sizes that are empty in a new form, or still as suggested for another image, become what suits this one."""

@@ -28,7 +28,7 @@ HOSTS_SHOWN = 5
 OFFERED = 5  # VMs for an action that was typed without a name
 CONSOLE = "console"
 THEME_ICONS = {"light": "sun", "dark": "moon", "auto": "device-laptop"}
-THEME_WORDS = {"light": _("Light theme"), "dark": _("Dark theme"), "auto": _("Theme of the system")}
+THEME_WORDS = {"light": _("Light theme"), "dark": _("Dark theme"), "auto": _("System theme")}
 
 
 @dataclass(frozen=True, slots=True)

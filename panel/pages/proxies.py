@@ -93,7 +93,7 @@ async def vm_domain_add(actor: Actor, host: str, vm: str) -> Response:
             form.take(error, FIELDS)
         else:
             if proxy.state is RuleState.FAILED:
-                return done(_path(host, vm), gettext(_("The domain is kept, but is not served yet.")))
+                return done(_path(host, vm), gettext(_("The domain is kept, but is not served yet.")), level="warning")
             return done(_path(host, vm), say(_("{domain} leads to the VM."), domain=readable_domain(proxy.domain)))
     return await vm_page_with(row, "network", status=400, domain=form)
 
@@ -111,6 +111,6 @@ async def vm_domain_remove(actor: Actor, host: str, vm: str, index: int) -> Resp
     proxy, problem = await web.services().proxies.remove(actor, row, index, shown)
     if problem is not None:
         why = say(_("The domain goes when the proxy works again: {reason}"), reason=problem.translate())
-        return done(_path(host, vm), why)
+        return done(_path(host, vm), why, level="warning")
     name = readable_domain(proxy.domain)
     return done(_path(host, vm), say(_("{domain} no longer leads to the VM."), domain=name))

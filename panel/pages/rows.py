@@ -15,17 +15,17 @@ from tortoise.query_utils import Prefetch
 from tortoise.queryset import QuerySet
 
 from panel import web
-from panel.engines.types import EngineKind, PowerState
+from panel.engines.types import EngineKind, PowerAction, PowerState
 from panel.i18n import Text, fill, gettext, language
 from panel.i18n import gettext_noop as _
 from panel.models import Host, Nic, Task, TaskStatus, Vm
 from panel.pages.spark import Spark, spark_of
-from panel.pages.words import ACTIONS, CONFIRM, localised, say, task_word
+from panel.pages.words import ACTIONS, CONFIRM, asked_word, localised, say
 from panel.services.clock import now
 from panel.services.consoleways import kinds, kinds_of
 from panel.services.engines import capabilities
 from panel.services.labels import tags_of
-from panel.services.power import refusal
+from panel.services.power import ALLOWED, refusal
 from panel.services.taskends import LIVING
 
 LATEST_TASKS = 30
@@ -93,6 +93,8 @@ class VmRow:
             return say(reason)
         if not self.vm.host.enabled:
             return say(_("Host {name} is disabled. Enable it first."), name=self.vm.host.name)
+        if self.vm.creating:
+            return say(_("The VM is being made."))
         if self.vm.state is PowerState.UNKNOWN:
             return say(_("Nobody knows whether the VM runs: its host does not answer."))
         if self.vm.state not in {PowerState.RUNNING, PowerState.SUSPENDED}:
@@ -144,7 +146,7 @@ async def vm_rows(vms: Sequence[Vm], *, history: bool = False) -> list[VmRow]:
     busy = {
         task["vm_id"]: task
         for task in await Task.filter(vm_id__in=ids, status__in=LIVING).values(
-            "id", "vm_id", "kind", "percent", "status"
+            "id", "vm_id", "kind", "percent", "status", "params"
         )
     }
     tags = await tags_of(ids)
@@ -168,9 +170,11 @@ def _vm_row(vm: Vm, task: Mapping[str, Any] | None, tags: tuple[str, ...], cpu: 
     if task is not None:
         started = task["status"] is TaskStatus.RUNNING or task["percent"]
         url = web.url("pages.task", task=task["id"])
-        busy = Busy(task["id"], task_word(task["kind"]), task["percent"] if started else None, url)
+        title = asked_word(task["kind"], task["params"], None)
+        busy = Busy(task["id"], title, task["percent"] if started else None, url)
     buttons = _buttons(vm, busy)
-    main = next((button for button in buttons if button.reason is None), buttons[0])
+    wanted = (button for button in buttons if vm.state in ALLOWED[PowerAction(button.action)])  # also while it is busy
+    main = next((button for button in buttons if button.reason is None), None) or next(wanted, buttons[0])
     return VmRow(
         vm=vm,
         state="creating" if vm.creating else str(vm.state),
@@ -298,7 +302,7 @@ async def task_rows(tasks: Sequence[Task]) -> list[TaskRow]:
             TaskRow(
                 task=task,
                 state=state or TASK_STATES.get(task.status, str(task.status)),
-                title=task_word(task.kind),
+                title=asked_word(task.kind, task.params, task.result),
                 url=web.url("pages.task", task=task.id),
                 vm_url=url,
                 again=(url is not None or task.vm_id is None) and web.services().tasks.repeatable(task),

@@ -12,10 +12,12 @@ from panel import __version__, web
 from panel.errors import PanelError
 from panel.i18n import gettext
 from panel.i18n import gettext_noop as _
+from panel.models.database import product
 from panel.pages.forms import Form
 from panel.pages.shared import done, form_data, get, page, post
 from panel.pages.words import FIELDS, engine_word, say
 from panel.security import Actor
+from panel.services.processes import processes
 
 
 def settings_path() -> str:
@@ -35,12 +37,13 @@ async def _settings_page(form: Form, *, status: int = 200, **context: Any) -> Re
         (gettext(_("Version")), f"OpenIDCS Panel {__version__}"),
         (gettext(_("Python")), platform.python_version()),
         (gettext(_("Web framework")), f"Quart {installed('quart')}"),
-        (gettext(_("Database")), services.settings.database.partition(":")[0]),
+        (gettext(_("Database")), product(services.settings.database)),
         (gettext(_("Data folder")), str(services.settings.data_folder.resolve())),
         (gettext(_("Engines")), ", ".join(engine_word(kind) for kind in services.hosts.engines)),
     ]
     path = services.configuration.path
-    values: dict[str, Any] = {"form": form, "new_token": None, "about": about, "saved_as": path.name} | context
+    values: dict[str, Any] = {"form": form, "new_token": None, "about": about, "saved_as": path.name,
+                              "processes": await processes(services.nodes)} | context  # fmt: skip
     return await page("pages/settings/settings.html", status=status, here=settings_path(), **values)
 
 

@@ -122,15 +122,15 @@ def to(location: str) -> Response:
     return Response("", 303, headers={"Location": location})
 
 
-def done(location: str, message: str, *, stay: bool = False, data: Any = None) -> Response:
+def done(location: str, message: str, *, level: str = "success", stay: bool = False, data: Any = None) -> Response:
     """An action went well. Programs get the envelope, htmx a toast (``stay``) or the page ``location``, people without
-    JavaScript always the page."""
+    JavaScript always the page. ``level``: a ``warning`` stays there to be read, a ``success`` goes by itself."""
     if web.wants_json():
         return jsonify({"code": 200, "msg": message, "data": data})
     if stay and web.is_htmx():
-        toast = json.dumps({"toast": {"level": "success", "text": message}})
+        toast = json.dumps({"toast": {"level": level, "text": message}})
         return Response("", 204, headers={"HX-Trigger": toast})
-    return flashed(to(location), "success", message)
+    return flashed(to(location), level, message)
 
 
 def flashed(response: Response, level: str, message: str) -> Response:

@@ -155,7 +155,7 @@ async def vm_page_with(vm: Vm, tab: str, *, status: int = 200, **forms: Form) ->
 
 async def _of_tab(row: VmRow, tab: str) -> dict[str, Any]:
     """What a tab shows besides the VM itself, its forms as they are shown first."""
-    from panel.pages import danger, hardware, network, snapshots  # which post back to this page
+    from panel.pages import danger, hardware, limits, network, snapshots  # which post back to this page
 
     vm = row.vm
     if tab == "console":
@@ -163,7 +163,9 @@ async def _of_tab(row: VmRow, tab: str) -> dict[str, Any]:
     if tab == "hardware":
         return hardware.hardware_context(vm)
     if tab == "network":
-        forms = {"forward": network.forward_form(), "address": network.address_form()}
+        forms = {
+            "forward": network.forward_form(), "address": network.address_form(), "limits": limits.limits_form(vm)
+        }  # fmt: skip
         return await network.network_context(vm) | forms
     if tab == "snapshots":
         return snapshots.snapshots_context(row)

@@ -69,16 +69,16 @@ FIELDS: dict[str, str] = {
     "server_name": _("Name"),
     "engine_type": _("Engine"),
     "mac_addr": _("MAC address"),
-    "external_port": _("Outside port"),
-    "internal_port": _("Port of the VM"),
+    "external_port": _("External port"),
+    "internal_port": _("VM port"),
     "internal_ip": _("Address"),
     "ip_address": _("Address"),
     "interface": _("Interface"),
     "ip4_addr": _("Address"),
     "ip6_addr": _("Address"),
-    "count": _("How many"),
+    "count": _("Count"),
     "domain": _("Domain"),
-    "target_port": _("Port of the VM"),
+    "target_port": _("VM port"),
     "target_ip": _("Address"),
     "ssl_enabled": _("https"),
     "certificate": _("Certificate chain"),
@@ -98,6 +98,11 @@ FIELDS: dict[str, str] = {
     "iso": _("CD drive"),
     "boot": _("Boot order"),
     "snapshot": _("Name"),
+    "speed_u": _("Rate from the VM"),
+    "speed_d": _("Rate to the VM"),
+    "flu_num": _("Traffic a month"),
+    "nat_num": _("Port forwards"),
+    "web_num": _("Domains"),
 }
 LEVELS: dict[str, str] = {"info": _("Information"), "warning": _("Warning"), "error": _("Error")}
 SOURCES: dict[str, str] = {"page": _("Page"), "api": _("API"), "cli": _("Command line"), "panel": _("Panel")}
@@ -122,6 +127,11 @@ def task_word(kind: str) -> str:
     """What a kind of task does."""
     known = web.services().tasks.kinds.get(kind)
     return gettext(known.title) if known else kind
+
+
+def asked_word(kind: str, sealed: str, result: Mapping[str, Any] | None) -> str:
+    """What a task was asked for (``TaskService.asked``)."""
+    return localised(web.services().tasks.asked(kind, sealed, result)).translate()
 
 
 def boot_word(device: str) -> str:
@@ -153,15 +163,20 @@ WORDS = {"state": state_word, "action": action_word, "field": field_word, "kind"
 
 
 def localised(text: Text, labels: Mapping[str, str] | None = None) -> Text:
-    """``text`` with the words among its values translated. ``labels`` name the fields of the form at hand."""
+    """``text`` with the words among its values translated, small inside a sentence; ``labels`` name the fields of the form at
+    hand, as they stand there.
+    """
     params: dict[str, object] = dict(text.params)
     for key, value in params.items():
         if key == "field" and labels and str(value) in labels:
             params[key] = labels[str(value)]
         elif key in WORDS:
-            params[key] = WORDS[key](str(value))
+            word = WORDS[key](str(value))
+            params[key] = word if key == "field" or text.msgid.startswith(f"{{{key}}}") else word[:1].lower() + word[1:]
         elif key == "fields":
             params[key] = ", ".join(field_word(word) for word in str(value).split(", "))
+        elif key == "possible":
+            params[key] = ", ".join(action_word(word) for word in str(value).split(", "))
     return Text(text.msgid, params)
 
 

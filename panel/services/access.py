@@ -93,7 +93,7 @@ class AccessService:
         current = await self.token()
         if not same(token, current):
             await LoginFailure.create(address=address, at=now())
-            raise Unauthorized(_("The access token is wrong."))
+            raise Unauthorized(_("This is not the access token. `openidcs token show` on the server prints it."))
         return Actor(ADMIN, Source.API, address, token_credential(current))
 
     async def login(self, token: str, address: str) -> tuple[str, Session]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from panel.engines.types import BootDevice, ChangeOutcome, VmChange
 from panel.errors import InvalidInput
+from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 from panel.models import Vm
 from panel.services.engines import capabilities
@@ -22,7 +23,8 @@ def check_change(vm: Vm, change: VmChange) -> dict[str, Any]:
         InvalidInput: a value is out of range, a disk would shrink, or the host has listed no such ISO.
         Unsupported: the engine has no CD drives or no boot order.
     """
-    if change.title is not None and not check_title(change.title, "vm_name"):
+    title = None if change.title is None else check_title(change.title, "vm_name")
+    if title == "":
         raise InvalidInput(_("{field} must not be empty."), field="vm_name")
     check_sizes(change.cpu_count, change.memory_mib, change.disk_gib)
     if change.disk_gib is not None and change.disk_gib < vm.disk_gib:
@@ -40,7 +42,7 @@ def check_change(vm: Vm, change: VmChange) -> dict[str, Any]:
         capabilities(vm.host.engine).require("boot_order")
         if not change.boot or len(change.boot) != len(set(change.boot)):
             raise InvalidInput(_("The boot order needs at least one device, and each once."), field="boot")
-    return {key: value for key, value in asdict(change).items() if value is not None}
+    return {key: value for key, value in (asdict(change) | {"title": title}).items() if value is not None}
 
 
 def stored_change(stored: Mapping[str, Any]) -> VmChange:
@@ -57,3 +59,9 @@ def note_waiting(vm: Vm, change: VmChange, outcome: ChangeOutcome, *, off: bool)
     values = (vm.planned or {}) | {name: getattr(change, name) for name in outcome.at_next_start}
     vm.pending = sorted(waiting)
     vm.planned = {name: values[name] for name in vm.pending if name in values} or None
+
+
+def said_of_change(params: Mapping[str, Any]) -> Text | None:
+    """What a task is to change, or has changed."""
+    fields = params.get("change") or [*params.get("live", ()), *params.get("at_next_start", ())]
+    return Text(_("Change a VM: {fields}"), {"fields": ", ".join(fields)}) if fields else None

@@ -19,8 +19,8 @@ from panel.security import Actor, Permission
 from panel.services.catalogue import CloudImage
 from panel.services.checksums import LARGEST_FILE, Checksum, find_checksum, read_checksum
 from panel.services.fetching import Download, Fetcher, check_url
-from panel.services.imagefiles import check_room, incoming, names_of, read_about, too_large, unwritable
-from panel.services.images import ImageService, about, actor_of, host_of, lock_of, remove, unpacked
+from panel.services.imagefiles import check_room, too_large, unwritable
+from panel.services.images import ImageService, Sending, about, actor_of, host_of, lock_of, remove, unpacked
 from panel.services.taskcontext import TaskContext
 from panel.services.tasks import TaskService
 from panel.services.unpacking import unpacked_name, unpacking_told
@@ -63,7 +63,7 @@ class DownloadService:
 
         Raises:
             InvalidInput: the URL, the name or the checksum.
-            Conflict: the host is another machine, has an image of this name, or one is on its way.
+            Conflict: the host is not one to bring images to, has an image of this name, or one is on its way.
         """
         actor.require(Permission.MANAGE)
         url = check_url(request.url, "url")
@@ -86,15 +86,14 @@ class DownloadService:
 
     async def _run(self, context: TaskContext) -> dict[str, Any]:
         params, host = context.params, await host_of(context.task)
-        folder = self._images.folder(host)
-        part = incoming(folder) / f"{context.task.id}.part"
+        part = self._images.inbox(host, make=True) / f"{context.task.id}.part"
         shown = file_name(params["url"])
         try:
             async with asyncio.timeout(WHOLE_SECONDS):
                 wanted = await self._wanted(context)
                 await context.step(_("Asking {host} for {name}"), host=urlsplit(params["url"]).hostname, name=shown)
                 async with self.fetcher.open(params["url"], "url", verified=wanted is not None) as answer:
-                    digest = await self._receive(context, answer, part, wanted)
+                    digest = await self._receive(context, host, answer, part, wanted)
         except TimeoutError as error:
             remove(part)
             raise InvalidInput(
@@ -104,11 +103,11 @@ class DownloadService:
             remove(part)
             raise
         try:
-            await context.step(_("Looking into {name}"), percent=97, name=shown)
+            await context.step(_("Looking into {name}"), percent=self._images.share(host, 97), name=shown)
             facts = about(params["name"], params["user"], task=context.task.id, **{digest.algorithm: digest.digest})
             key = await self._images.take(
                 actor_of(context.task), host, part, params["stem"], facts, shown=shown, field="url",
-                tell=unpacking_told(context, shown),
+                tell=unpacking_told(context, shown, self._images.share(host, 97)), report=Sending(context),
             )  # fmt: skip
         finally:
             remove(part)
@@ -128,7 +127,9 @@ class DownloadService:
             await context.warn(_("No checksum was given: nobody can tell whether what comes is what was meant."))
         return given
 
-    async def _receive(self, context: TaskContext, answer: Download, part: Path, wanted: Checksum | None) -> Checksum:
+    async def _receive(
+        self, context: TaskContext, host: Host, answer: Download, part: Path, wanted: Checksum | None
+    ) -> Checksum:
         """Write the body to ``part``; what its checksum is. At most one piece is in memory."""
         shown, most = file_name(context.params["url"]), self._images.limits.file
         if answer.size is not None and answer.size > most:
@@ -147,7 +148,7 @@ class DownloadService:
                     await asyncio.to_thread(_write, opened, digest, piece)
                     if time.monotonic() - told >= PROGRESS_SECONDS:
                         told = time.monotonic()
-                        await _tell(context, shown, done, answer.size)
+                        await _tell(context, shown, done, answer.size, self._images.share(host, 92))
         except OSError as error:
             raise unwritable(shown, error) from error
         found = Checksum(algorithm, digest.hexdigest())
@@ -158,19 +159,17 @@ class DownloadService:
             )  # fmt: skip
         await context.step(
             _("{amount} MiB came; {algorithm} {digest}") if wanted is None else _("{amount} MiB came, and the checksum is right"),
-            percent=95, amount=-(-done // MIB), algorithm=algorithm, digest=found.digest,
+            percent=self._images.share(host, 95), amount=-(-done // MIB), algorithm=algorithm, digest=found.digest,
         )  # fmt: skip
         return found
 
     async def _settle(self, context: TaskContext) -> tuple[TaskStatus, Text]:
         host = await host_of(context.task)
-        folder, stem = self._images.folder(host), context.params["stem"]
-        part = incoming(folder) / f"{context.task.id}.part"
+        part = self._images.inbox(host) / f"{context.task.id}.part"
         remove(part, unpacked(part))
-        if read_about(folder / f"{stem}.json").get("task") == context.task.id:
-            placed = [name for name in names_of(stem) if (folder / name).exists()]
-            if placed:
-                return TaskStatus.SUCCEEDED, Text(_("Image {name} is there"), {"name": placed[0]})
+        placed = await self._images.settled(host, context.params["stem"], context.task.id)
+        if placed:
+            return TaskStatus.SUCCEEDED, Text(_("Image {name} is there"), {"name": placed})
         return TaskStatus.FAILED, Text(
             _("The panel stopped during this download. What had come was removed; try again to begin anew.")
         )
@@ -187,10 +186,10 @@ def _write(opened: IO[bytes], digest: Any, piece: bytes) -> None:
     digest.update(piece)
 
 
-async def _tell(context: TaskContext, shown: str, done: int, size: int | None) -> None:
+async def _tell(context: TaskContext, shown: str, done: int, size: int | None, share: int) -> None:
     if size:
         await context.progress(
-            _("{name}: {done} of {size} MiB"), percent=2 + int(92 * done / size), name=shown,
+            _("{name}: {done} of {size} MiB"), percent=2 + int(share * done / size), name=shown,
             done=done // MIB, size=-(-size // MIB),
         )  # fmt: skip
     else:

@@ -146,14 +146,14 @@ class HostService:
         actor.require(Permission.MANAGE)
         check_identifier(name, "server_name")
         if await Host.exists(name=name):
-            raise Conflict(_("There is a host {name} already."), name=name)
+            raise Conflict(_("There is a host {name} already."), field="server_name", name=name)
         host = self._row(None, name, request)
         info = await self._probe(host)
         host.version, host.machine = info.version, self._pin(host)
         try:
             await host.save()
         except IntegrityError as error:
-            raise Conflict(_("There is a host {name} already."), name=name) from error
+            raise Conflict(_("There is a host {name} already."), field="server_name", name=name) from error
         await self._audit.write(actor, "host.create", "host", name, Text(_("Added the host.")))
         self._configured(host.id, enabled=True)
         self._events.publish(HostChanged(host.id))
@@ -162,7 +162,7 @@ class HostService:
     @whole
     async def update(self, actor: Actor, name: str, request: HostRequest) -> Host:
         """Change a host; when it is enabled, only to settings that connect. Its engine cannot change. Settings of its network
-        alone need no connection."""
+        alone need no connection, and wait for no task; what else is changed ends the connection that tasks have: ``Conflict``."""
         actor.require(Permission.MANAGE)
         host = await self.get(name)
         if request.engine not in {None, host.engine}:
@@ -171,6 +171,7 @@ class HostService:
         wanted.version = host.version
         if not request.network_only:
             self._pool.require_here(host)
+            await _require_idle(host)
         if host.enabled and not request.network_only:
             wanted.version = (await self._probe(wanted)).version
         wanted.machine = host.machine if request.network_only else self._pin(wanted)
@@ -212,9 +213,7 @@ class HostService:
         """
         actor.require(Permission.MANAGE)
         host = await self.get(name)
-        busy = await Task.filter(host_id=host.id, status__in=LIVING).first()
-        if busy is not None:
-            raise Conflict(_("Task {task} is at work on {name}. Wait for it, or cancel it."), task=busy.id, name=name)
+        await _require_idle(host)
         self._observer.remove(host.id)
         vms = await Vm.filter(host_id=host.id)
         await host.delete()
@@ -237,7 +236,7 @@ class HostService:
         """Switch a host on or off: off, nobody looks at it and nothing is done on it. Its VMs run on.
 
         Raises:
-            Conflict: it is so already, or a task is at work on it.
+            Conflict: it is so already, or it is to go off while a task is at work on it: its connection would end in the middle.
         """
         actor.require(Permission.MANAGE)
         host = await self.get(name)
@@ -245,6 +244,7 @@ class HostService:
             raise Conflict(_("Host {name} is enabled already.") if enabled else _("Host {name} is disabled already."),
                            name=name)  # fmt: skip
         if not enabled:
+            await _require_idle(host)
             self._observer.remove(host.id)
         health = HostHealth.UNKNOWN if enabled else HostHealth.DISABLED
         await Host.filter(id=host.id).update(enabled=enabled, health=health, health_since=now(), problem=None)
@@ -321,6 +321,13 @@ class HostService:
             return await limited(engine.probe(), PROBE_SECONDS)
         finally:
             await engine.close()
+
+
+async def _require_idle(host: Host) -> None:
+    """``Conflict`` when a task is at work on a host, or waits for it."""
+    busy = await Task.filter(host_id=host.id, status__in=LIVING).first()
+    if busy is not None:
+        raise Conflict(_("Task {task} is at work on {name}. Wait for it, or cancel it."), task=busy.id, name=host.name)
 
 
 def check_text(value: str, field: str) -> None:

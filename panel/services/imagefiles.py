@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from panel.engines.base import Engine
 from panel.engines.hosttypes import Image
 from panel.errors import Conflict, EngineFailure, InvalidInput, TooLarge
 from panel.i18n import gettext_noop as _
@@ -250,9 +251,14 @@ def read_about(file: Path) -> dict[str, Any]:
     return {}
 
 
-async def list_isos(folder: Path | None) -> list[Image]:
-    """The CD images of a folder of this machine, as the rows of a host keep them."""
-    return await asyncio.to_thread(_list_isos, folder) if folder is not None else []
+async def cds_of(engine: Engine) -> list[Image]:
+    """The CD images of a host that the panel brings files to, as the rows of the host keep them."""
+    if engine.images_folder is not None:
+        return await asyncio.to_thread(_list_isos, engine.images_folder)
+    if not (engine.capabilities.image_files and engine.capabilities.iso):
+        return []
+    found = await engine.list_isos()
+    return [Image(Path(iso.name).stem[:200], iso.name, "", "iso", iso.size_bytes, 0.0, "") for iso in found]
 
 
 def _list_isos(folder: Path) -> list[Image]:

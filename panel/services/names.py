@@ -20,6 +20,10 @@ LONGEST_NOTES = 2000  # characters
 MAC_PREFIX = "52:54:00"  # QEMU's, locally administered
 
 
+OVERRIDES = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # Unicode's bidirectional controls
+NO_TEXT = frozenset({"Cc", "Cs", "Co", "Cn"})  # categories: control characters, halves of characters, what is none
+
+
 class Named(Protocol):
     """Anything with a name and a key."""
 
@@ -41,11 +45,13 @@ def check_identifier(value: str, field: str) -> str:
 
 
 def check_title(value: str, field: str) -> str:
-    """A text for people: one line, at most 200 characters, no control characters."""
+    """A text for people: one line, at most 200 characters, no control characters, none that turn what stands beside it round.
+    What has nothing to see is empty."""
     value = unicodedata.normalize("NFC", value.strip())
-    if len(value) > 200 or any(unicodedata.category(char) in {"Cc", "Cs", "Co", "Cn"} for char in value):
+    categories = {unicodedata.category(char) for char in value}
+    if len(value) > 200 or categories & NO_TEXT or not OVERRIDES.isdisjoint(value):
         raise InvalidInput(_("{field} must be one line of at most 200 printable characters."), field=field)
-    return value
+    return "" if categories <= {"Cf", "Zs"} else value
 
 
 def check_tags(given: Iterable[str], field: str) -> list[str]:
@@ -70,9 +76,7 @@ def check_tags(given: Iterable[str], field: str) -> list[str]:
 def check_notes(value: str, field: str) -> str:
     """A text of several lines, at most 2000 characters. ``InvalidInput`` otherwise."""
     value = unicodedata.normalize("NFC", value.replace("\r\n", "\n").strip())
-    if len(value) > LONGEST_NOTES or any(
-        unicodedata.category(char) in {"Cc", "Cs", "Co", "Cn"} for char in value if char not in "\n\t"
-    ):
+    if len(value) > LONGEST_NOTES or any(unicodedata.category(char) in NO_TEXT for char in value if char not in "\n\t"):
         raise InvalidInput(_("{field} must be at most {most} printable characters."), field=field, most=LONGEST_NOTES)
     return value
 

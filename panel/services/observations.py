@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -85,6 +86,7 @@ class Observations:
         self._samples: dict[int, _Sample] = {}
         self._touched: dict[int, float] = {}
         self._slots = asyncio.Semaphore(AT_ONCE)
+        self._storing: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)  # by host
         self._rewired: set[int] = set()  # VMs whose interfaces changed in a round that is not yet stored
         self.rewired: Callable[[int], None] = lambda _host_id: None  # told of a host whose interfaces changed
         self.measured: Callable[[int, Sequence[Known]], None] = lambda _host_id, _vms: (
@@ -140,16 +142,18 @@ class Observations:
     async def _store_round(
         self, host: Host, rows: Sequence[Known], changes: dict[int, dict[str, Any]], began: float
     ) -> None:
-        """Write what changed, and of all that they were seen; but of those that a service touched meanwhile, nothing."""
-        touched = [vm.id for vm in rows if self._touched.get(vm.id, 0.0) >= began]
-        for vm_id in touched:
-            changes.pop(vm_id, None)
+        """Write what changed, and of all that they were seen; but of those that a service touched meanwhile, nothing: that is
+        looked at when nobody else can write any more."""
         await self._courtesy.give_way()
-        await write_changes(Vm, changes)
-        await self._nothing_pends([vm for vm in rows if vm.id in changes])
-        if rows:
-            seen = Vm.filter(host_id=host.id, creating=False, id__lte=max(vm.id for vm in rows))
-            await (seen.exclude(id__in=touched) if touched else seen).update(seen_at=now())
+        async with self._storing[host.id]:
+            touched = [vm.id for vm in rows if self._touched.get(vm.id, 0.0) >= began]
+            for vm_id in touched:
+                changes.pop(vm_id, None)
+            await write_changes(Vm, changes)
+            await self._nothing_pends([vm for vm in rows if vm.id in changes])
+            if rows:
+                seen = Vm.filter(host_id=host.id, creating=False, id__lte=max(vm.id for vm in rows))
+                await (seen.exclude(id__in=touched) if touched else seen).update(seen_at=now())
         for vm_id in [vm.id for vm in rows if vm.id in changes or vm.id in self._rewired]:
             self._rewired.discard(vm_id)
             self._events.publish(VmChanged(vm_id, host.id))
@@ -157,13 +161,14 @@ class Observations:
     async def apply_one(self, vm: Vm, observation: VmObservation) -> None:
         """One VM, just read."""
         self.touch(vm.id)
-        await vm.fetch_related("nics")
-        observation = cleaned(observation)
-        self._write(vm, observation)
-        if await self._write_nics(vm, observation.nics):
-            self.rewired(vm.host_id)
-        await vm.save(update_fields=STORED)
-        await self._nothing_pends([vm])
+        async with self._storing[vm.host_id]:
+            await vm.fetch_related("nics")
+            observation = cleaned(observation)
+            self._write(vm, observation)
+            if await self._write_nics(vm, observation.nics):
+                self.rewired(vm.host_id)
+            await vm.save(update_fields=STORED)
+            await self._nothing_pends([vm])
         self._events.publish(VmChanged(vm.id, vm.host_id))
 
     async def apply_missing(self, vm: Vm) -> None:

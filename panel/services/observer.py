@@ -25,7 +25,7 @@ from panel.security import PANEL
 from panel.services.audit import AuditLog
 from panel.services.clock import now
 from panel.services.engines import EnginePool, capabilities, limited
-from panel.services.imagefiles import list_isos
+from panel.services.imagefiles import cds_of
 from panel.services.nodes import Nodes
 from panel.services.observations import Observations
 from panel.services.texts import pack
@@ -199,7 +199,7 @@ class Observer:
 
     async def store_images(self, host: Host, engine: Engine) -> None:
         """List the host's images and keep them as rows."""
-        images = {image.key: image for image in [*await engine.list_images(), *await list_isos(engine.images_folder)]}
+        images = {image.key: image for image in [*await engine.list_images(), *await cds_of(engine)]}
         known = {row.key: row for row in await HostImage.filter(host_id=host.id)}
         await HostImage.filter(id__in=[row.id for key, row in known.items() if key not in images]).delete()
         for key, image in images.items():

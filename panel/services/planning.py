@@ -80,7 +80,13 @@ def taken(host: Host, name: str) -> Conflict:
 async def _image(host: Host, request: VmRequest) -> HostImage | None:
     if not request.os_name:
         return None
-    image = find_image(await HostImage.filter(host_id=host.id).exclude(format="iso"), request.os_name)
+    images = await HostImage.filter(host_id=host.id).exclude(format="iso")
+    if host.seen_at is None and not images:
+        raise Conflict(
+            _("The images of host {host} are not listed yet. Try again in a few seconds; its status says whether it answers."),
+            field="os_name", host=host.name,
+        )  # fmt: skip
+    image = find_image(images, request.os_name)
     if image.virtual_gib > request.disk_gib:
         raise InvalidInput(
             _("{field} is too small: image {image} needs at least {least} GiB."),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from panel.engines.types import EngineKind, PowerAction, PowerState
@@ -37,6 +37,7 @@ EXPECTED: dict[PowerAction, PowerState] = {
     PowerAction.RESET: PowerState.RUNNING,
 }
 IMPOSSIBLE = _("VM {name} is {state}: {action} is not possible.")
+INSTEAD = _("VM {name} is {state}: {action} is not possible. Possible now: {possible}.")
 
 
 def why_not(vm: Vm, action: PowerAction) -> Text | None:
@@ -66,6 +67,17 @@ def refusal(
     return None
 
 
+def _possible(engine: EngineKind, state: PowerState) -> list[PowerAction]:
+    """What an engine can do to a VM in a state."""
+    able = capabilities(engine)
+    return [action for action in ALLOWED if state in ALLOWED[action] and able.why_not(f"power.{action}") is None]
+
+
+def _said(params: Mapping[str, Any]) -> Text | None:
+    action = params.get("action")
+    return Text(_("Change a VM's power: {action}"), {"action": action}) if action else None
+
+
 class PowerService:
     """Power actions and guest passwords, as tasks."""
 
@@ -73,11 +85,17 @@ class PowerService:
         self._tasks = tasks
         self._pool = pool
         self._observations = observations
-        tasks.register("vm.power", self._run_power, self._settle_power, _("Change a VM's power"), self._again_power)
+        title = _("Change a VM's power")
+        tasks.register("vm.power", self._run_power, self._settle_power, title, self._again_power, _said)
         tasks.register("vm.password", self._run_password, self._settle_password, _("Set a guest's password"))
 
-    async def act(self, actor: Actor, vm: Vm, action: PowerAction, notes: Sequence[Text] = ()) -> Task:
+    async def act(
+        self, actor: Actor, vm: Vm, action: PowerAction, notes: Sequence[Text] = (), *, waking: bool = False
+    ) -> Task:
         """Begin a power action.
+
+        Args:
+            waking: a start wakes a suspended VM, where the engine can. ``API.zh.md`` has suspend, and no resume.
 
         Raises:
             Conflict: the VM's state (read from the hypervisor now, or as last seen where another machine's process alone
@@ -90,7 +108,10 @@ class PowerService:
         if not vm.creating:  # else the lock answers, with the task that makes it
             busy = await Task.exists(lock=f"vm:{vm.id}")
             if not busy:
-                await self._check(vm, action, await self._state(vm))
+                state = await self._state(vm)
+                if waking and action is PowerAction.START and PowerAction.RESUME in _possible(vm.host.engine, state):
+                    action = PowerAction.RESUME
+                await self._check(vm, action, state)
         return await self._tasks.submit(
             actor, "vm.power", {"action": action}, host=(vm.host_id, vm.host.name), vm=(vm.id, vm.name), notes=notes
         )
@@ -128,7 +149,9 @@ class PowerService:
         if state is PowerState.MISSING:
             await self._observations.apply_missing(vm)
         if state not in ALLOWED[action]:
-            raise Conflict(IMPOSSIBLE, name=vm.name, state=state, action=action)
+            possible = ", ".join(_possible(vm.host.engine, state))
+            message = INSTEAD if possible else IMPOSSIBLE
+            raise Conflict(message, name=vm.name, state=state, action=action, possible=possible)
 
     async def _run_power(self, context: TaskContext) -> dict[str, Any]:
         vm, host = await subject(context)
@@ -146,6 +169,7 @@ class PowerService:
                 action=action,
                 state=seen.state,
             )
+        context.done(_("The VM is {state}."), state=seen.state)
         return {"action": action, "state": seen.state}
 
     async def _again_power(self, actor: Actor, task: Task, params: dict[str, Any], notes: Sequence[Text]) -> Task:
@@ -166,7 +190,7 @@ class PowerService:
         vm, host = await subject(context)
         user = context.params["user"]
         await limited(self._pool.of(host).set_password(vm.ref, user, context.params["password"]), PASSWORD_SECONDS)
-        await context.step(_("The password of {user} is set."), user=user)
+        context.done(_("The password of {user} is set."), user=user)
         return {"user": user}
 
     async def _settle_password(self, context: TaskContext) -> tuple[TaskStatus, Text]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from panel.engines.common.checks import check_snapshot
@@ -18,6 +18,22 @@ from panel.services.taskcontext import TaskContext
 from panel.services.tasks import TaskService, subject, vm_of
 
 SECONDS = 3900.0  # the engines' own deadlines are shorter
+DONE = {
+    SnapshotAction.TAKE: _("Snapshot {name} is taken."),
+    SnapshotAction.ROLLBACK: _("The VM is what it was at snapshot {name}."),
+    SnapshotAction.REMOVE: _("Snapshot {name} is removed."),
+}
+SAID = {
+    SnapshotAction.TAKE: _("Take snapshot {snapshot}"),
+    SnapshotAction.ROLLBACK: _("Roll back to snapshot {snapshot}"),
+    SnapshotAction.REMOVE: _("Remove snapshot {snapshot}"),
+}
+
+
+def _said(params: Mapping[str, Any]) -> Text | None:
+    if "action" not in params:
+        return None
+    return Text(SAID[SnapshotAction(params["action"])], {"snapshot": params.get("name") or params.get("snapshot")})
 
 
 class SnapshotService:
@@ -25,7 +41,7 @@ class SnapshotService:
 
     def __init__(self, tasks: TaskService, pool: EnginePool, observations: Observations) -> None:
         self._tasks, self._pool, self._observations = tasks, pool, observations
-        tasks.register("vm.snapshot", self._run, self._settle, _("Work on a VM's snapshot"), self._again)
+        tasks.register("vm.snapshot", self._run, self._settle, _("Work on a VM's snapshot"), self._again, _said)
 
     async def act(self, actor: Actor, vm: Vm, action: SnapshotAction, name: str, notes: Sequence[Text] = ()) -> Task:
         """Begin it.
@@ -58,6 +74,7 @@ class SnapshotService:
             await self._observations.apply_one(vm, seen)
         if (name in {one.name for one in seen.snapshots}) is (action is SnapshotAction.REMOVE):
             raise EngineFailure(_("The hypervisor said that it was done, but its list of snapshots says otherwise."))
+        context.done(DONE[action], name=name)
         return {"action": action, "snapshot": name, "state": seen.state}
 
     async def _again(self, actor: Actor, task: Task, params: dict[str, Any], notes: Sequence[Text]) -> Task:

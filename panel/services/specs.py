@@ -12,11 +12,14 @@ from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 from panel.models import Host, Nic
 from panel.services.engines import capabilities
-from panel.services.names import check_identifier, check_mac, new_mac
+from panel.services.names import IDENTIFIER, check_mac, new_mac
 
 MAX_CPU = 512
 MAX_MEMORY_MIB = 16 * 1024 * 1024
 MIN_MEMORY_MIB = 16
+MOST_LIMIT = 2**31 - 1
+RATES = ("speed_u", "speed_d", "flu_num")  # Mbit/s from and to the VM, GiB a month
+LIMITS = (*RATES, "nat_num", "web_num")  # forwards and domains it may have: 0 is none at all
 MAX_DISK_GIB = 64 * 1024
 MAX_NICS = 8
 
@@ -52,13 +55,29 @@ class VmRequest:
     notes: tuple[Text, ...] = ()
 
 
+def check_limits(limits: Mapping[str, int | None]) -> dict[str, int | None]:
+    """Limits as a VM keeps them, None where it has none: 0 of a rate or of traffic is none either. ``InvalidInput`` names the
+    field."""
+    for name, value in limits.items():
+        if value is not None and not 0 <= value <= MOST_LIMIT:
+            raise InvalidInput(_("{field} must be between {least} and {most}."), field=name, least=0, most=MOST_LIMIT)
+    return {name: value or (None if name in RATES else value) for name, value in limits.items()}
+
+
 async def nic_specs(host: Host, wanted: tuple[NicRequest, ...]) -> tuple[NicSpec, ...]:
     """The interfaces to make, each with a MAC of its own on the host. ``InvalidInput`` or ``Conflict`` names the field."""
     if len(wanted) > MAX_NICS:
         raise InvalidInput(_("{field} may have at most {most} interfaces."), field="nic_all", most=MAX_NICS)
     specs: list[NicSpec] = []
     for nic in wanted or (NicRequest("eth0"),):
-        check_identifier(nic.name, "nic_all")
+        if not IDENTIFIER.fullmatch(nic.name):
+            raise InvalidInput(
+                _(
+                    "{field}: {name} is no name for an interface. It is 1 to 63 letters, digits, '.', '_' or '-', and begins "
+                    "with a letter or digit, as in eth0."
+                ),
+                field="nic_all", name=nic.name[:64] or "\"\"",
+            )  # fmt: skip
         mac = check_mac(nic.mac, f"nic_all.{nic.name}.mac_addr") if nic.mac else new_mac()
         while not nic.mac and await Nic.exists(mac=mac):
             mac = new_mac()
@@ -94,12 +113,14 @@ def hostname(name: str) -> str:
 
 def check_sizes(cpu_count: int | None, memory_mib: int | None, disk_gib: int | None) -> None:
     """``InvalidInput`` with the field for sizes that no VM has; None is not checked."""
-    for field_name, value, least, most in (
-        ("cpu_num", cpu_count, 1, MAX_CPU),
-        ("ram_num", memory_mib, MIN_MEMORY_MIB, MAX_MEMORY_MIB),
-        ("hdd_num", disk_gib, 1, MAX_DISK_GIB),
+    for field_name, value, least, most, unit in (
+        ("cpu_num", cpu_count, 1, MAX_CPU, ""),
+        ("ram_num", memory_mib, MIN_MEMORY_MIB, MAX_MEMORY_MIB, "MiB"),
+        ("hdd_num", disk_gib, 1, MAX_DISK_GIB, "GiB"),
     ):
         if value is not None and not least <= value <= most:
             raise InvalidInput(
-                _("{field} must be between {least} and {most}."), field=field_name, least=least, most=most
-            )
+                _("{field} must be between {least} and {most} {unit}.") if unit
+                else _("{field} must be between {least} and {most}."),
+                field=field_name, least=least, most=most, unit=unit,
+            )  # fmt: skip

@@ -27,6 +27,11 @@ class TaskContext:
         self._service = service
         self.task = task
         self.params = params
+        self.outcome: Text | None = None
+
+    def done(self, message: str, /, **params: object) -> None:
+        """What is true when the work ends well; without it the last step stands for that."""
+        self.outcome = Text(message, params)
 
     async def step(self, message: str, /, *, percent: int | None = None, **params: object) -> None:
         """A line for the log; ``percent`` moves the bar, which never goes back."""

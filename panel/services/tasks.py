@@ -37,6 +37,7 @@ terminal = structlog.get_logger("panel.tasks")
 
 Run = Callable[[TaskContext], Awaitable[dict[str, Any] | None]]
 Settle = Callable[[TaskContext], Awaitable[tuple[TaskStatus, Text]]]
+Said = Callable[[Mapping[str, Any]], Text | None]
 Again = Callable[[Actor, Task, dict[str, Any], Sequence[Text]], Awaitable[Task]]
 
 
@@ -44,12 +45,14 @@ Again = Callable[[Actor, Task, dict[str, Any], Sequence[Text]], Awaitable[Task]]
 class TaskKind:
     """How a kind of task runs; and how one that the panel died over is settled: against what the hypervisor says.
     ``again`` asks for the same once more, with all checks: only for kinds that are safe to repeat and have no secret among
-    their parameters, which are kept when the task fails or is cancelled."""
+    their parameters, which are kept when the task fails or is cancelled. ``said`` tells more than the title, of the parameters
+    or of the result; None where it cannot."""
 
     run: Run
     settle: Settle
     title: str
     again: Again | None = None
+    said: Said | None = None
 
 
 class TaskService:
@@ -66,9 +69,19 @@ class TaskService:
         self._starting: dict[str, asyncio.Event] = {}  # stored, or about to be, and not begun yet
         self._cancelled: set[str] = set()  # of those that run: asked to stop
 
-    def register(self, kind: str, run: Run, settle: Settle, title: str, again: Again | None = None) -> None:
+    def register(
+        self, kind: str, run: Run, settle: Settle, title: str, again: Again | None = None, said: Said | None = None
+    ) -> None:
         """Name the code behind a kind of task. ``title`` is a msgid."""
-        self.kinds[kind] = TaskKind(run, settle, title, again)
+        self.kinds[kind] = TaskKind(run, settle, title, again, said)
+
+    def asked(self, kind: str, sealed: str, result: Mapping[str, Any] | None) -> Text:
+        """What a task was asked for, as far as its parameters (``sealed``) or its result, whichever is kept, tell."""
+        known = self.kinds.get(kind)
+        if known is None:
+            return Text(kind)
+        params = (json.loads(self._box.unseal(sealed)) if sealed else result or {}) if known.said else {}
+        return (known.said and known.said(params)) or Text(known.title)
 
     @whole
     async def submit(
@@ -110,11 +123,13 @@ class TaskService:
         notes: Sequence[Text],
     ) -> Task:
         here = self._nodes.owns(host[0])
+        moment = now()  # one for both: what is begun at once is not begun before it is there
         task = await self._store(
             id=task_id,
             kind=kind,
             status=TaskStatus.RUNNING if here else TaskStatus.QUEUED,
-            started_at=now() if here else None,
+            created_at=moment,
+            started_at=moment if here else None,
             owner=self._nodes.id if here else None,
             lock=lock,
             host_id=host[0],
@@ -128,7 +143,7 @@ class TaskService:
         for note in notes:
             await self.log(task.id, "warning", note)
         name = f"{host[1]}/{vm[1]}" if vm else host[1]
-        await self._audit.write(actor, kind, "vm" if vm else "host", name, Text(self.kinds[kind].title))
+        await self._audit.write(actor, kind, "vm" if vm else "host", name, self.asked(kind, task.params, None))
         self.events.publish(TaskChanged(task.id, ended=False))
         if here:
             self._start(task, self._run(task))
@@ -307,7 +322,8 @@ class TaskService:
                 text = Text(_("An internal error; the panel's log has its trace."))
                 await self._ends.write(task, TaskStatus.FAILED, text, 500)
         else:
-            await self._ends.write(task, TaskStatus.SUCCEEDED, unpack(task.message) or Text(_("Done.")))
+            text = context.outcome or unpack(task.message) or Text(_("Done."))
+            await self._ends.write(task, TaskStatus.SUCCEEDED, text)
 
     async def _settle(self, task: Task, trouble: Exception | None = None) -> None:
         """``trouble``: why, when it is the database's and not the panel's end."""

@@ -183,8 +183,8 @@ class _Unpacking:
         self._done += len(data)
 
 
-def unpacking_told(context: TaskContext, shown: str) -> Tell:
-    """Tells a task, at most once a second, how far unpacking is."""
+def unpacking_told(context: TaskContext, shown: str, percent: int = 97) -> Tell:
+    """Tells a task, at most once a second, how far unpacking is; the bar stands at ``percent`` meanwhile."""
     told = time.monotonic()
 
     async def tell(read: int, done: int) -> None:
@@ -193,7 +193,7 @@ def unpacking_told(context: TaskContext, shown: str) -> Tell:
             told = time.monotonic()
             await context.progress(
                 _("Unpacking {name}: {done} MiB of {read} MiB"),
-                percent=97,
+                percent=percent,
                 name=shown,
                 done=done // MIB,
                 read=read // MIB,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import shutil
 import time
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator
@@ -17,15 +18,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from panel.errors import Conflict, InvalidInput, NotFound, PanelError
+from panel.errors import Conflict, HostUnreachable, InvalidInput, NotFound, PanelError
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
 from panel.models import Host, Task, TaskStatus
 from panel.security import Actor, Permission
 from panel.services.audit import AuditLog
 from panel.services.checksums import ALGORITHMS, Checksum, read_checksum
-from panel.services.imagefiles import INCOMING, check_room, incoming, names_of, read_about, too_large
-from panel.services.images import ImageService, about, actor_of, host_of, lock_of, remove, unpacked
+from panel.services.imagefiles import check_room, too_large
+from panel.services.images import ImageService, Sending, about, actor_of, host_of, lock_of, remove, unpacked
 from panel.services.names import check_title
 from panel.services.taskcontext import TaskContext
 from panel.services.taskends import LIVING
@@ -63,14 +64,14 @@ class UploadRequest:
 
 
 class UploadService:
-    """Takes files from browsers to hosts that are this machine."""
+    """Takes files from browsers, to hosts that the panel brings images to."""
 
     def __init__(self, tasks: TaskService, images: ImageService, audit: AuditLog) -> None:
         self._tasks = tasks
         self._images = images
         self._audit = audit
         self._busy: set[str] = set()
-        tasks.register("image.upload", self._run, self._settle, _("Take in an uploaded image"))
+        tasks.register("image.upload", self._run, self._settle, _("Import an uploaded image"))
 
     async def begin(self, actor: Actor, host: Host, request: UploadRequest) -> Upload:
         """Make room for a file.
@@ -78,7 +79,7 @@ class UploadService:
         Raises:
             InvalidInput: the name, the user, the checksum or the size.
             TooLarge: more than the settings allow.
-            Conflict: no room, too many uploads, an image of this name, or the host is another machine.
+            Conflict: no room, too many uploads, an image of this name, or no way to bring one to the host.
         """
         actor.require(Permission.MANAGE)
         file = check_title(request.file.replace("\\", "/").rpartition("/")[2], "file") or "image"
@@ -87,7 +88,7 @@ class UploadService:
         )
         read_checksum(request.checksum, "checksum")
         _check_size(file, request.size, self._images.limits.file)
-        folder = incoming(self._images.folder(host))
+        folder = self._images.inbox(host, make=True)
         there = await asyncio.to_thread(read_all, folder)
         if len(there) >= MOST_OPEN:
             raise Conflict(_("There are {most} unfinished uploads already. Discard some."), most=MOST_OPEN)
@@ -118,7 +119,7 @@ class UploadService:
         taken = await self._taken(host)
         try:
             async with asyncio.timeout(LIST_SECONDS):
-                there = await asyncio.to_thread(read_all, self._images.folder(host) / INCOMING)
+                there = await asyncio.to_thread(read_all, self._images.inbox(host))
         except (PanelError, TimeoutError):  # no folder, or a disk that hangs: the page does not wait for it
             return []
         return [upload for upload in there if upload.id not in taken]
@@ -127,7 +128,7 @@ class UploadService:
         """An upload as it is now. ``NotFound``."""
         found = None
         if ID.fullmatch(upload_id):
-            found = await asyncio.to_thread(read, self._images.folder(host) / INCOMING, upload_id)
+            found = await asyncio.to_thread(read, self._images.inbox(host), upload_id)
         if found is None:
             raise NotFound(_("There is no such upload. It was finished, discarded, or nobody came back for it."))
         return found
@@ -143,7 +144,7 @@ class UploadService:
             upload = await self.get(host, upload_id)
             if offset != upload.offset:
                 raise Conflict(_("The upload goes on at byte {offset}."), offset=upload.offset)
-            part = self._images.folder(host) / INCOMING / f"{upload_id}.part"
+            part = self._images.inbox(host) / f"{upload_id}.part"
             await _append(part, offset, min(PIECE, upload.size - offset), body)
             return await self.get(host, upload_id)
 
@@ -151,7 +152,7 @@ class UploadService:
         """Take a file in one go, as a form without JavaScript sends it, and let it become an image. ``request.size`` is the most
         that may come. Nothing stays of what breaks off. Raises as ``begin``, ``append`` and ``finish`` do."""
         upload = await self.begin(actor, host, request)
-        folder = self._images.folder(host) / INCOMING
+        folder = self._images.inbox(host)
         try:
             async with self._alone(upload.id):
                 size = await _append(folder / f"{upload.id}.part", 0, upload.size, body)
@@ -180,7 +181,7 @@ class UploadService:
             upload = await self.get(host, upload_id)
             if upload_id in await self._taken(host):
                 raise Conflict(_("A task takes this upload in. Cancel the task."))
-            drop(self._images.folder(host) / INCOMING, upload_id)
+            drop(self._images.inbox(host), upload_id)
         await self._audit.write(
             actor,
             "image.upload.discard",
@@ -191,10 +192,14 @@ class UploadService:
         return upload
 
     async def sweep(self) -> None:
-        """Remove what nobody came back for, and what a dead task left."""
-        for host in await Host.all():
-            with suppress(PanelError):  # that of another machine too
-                folder = self._images.folder(host) / INCOMING
+        """Remove what nobody came back for, what a dead task left, and what was for hosts that are removed."""
+        gathering = await asyncio.to_thread(self._images.gathering)
+        hosts = await Host.all()
+        for host_id in gathering.keys() - {host.id for host in hosts}:
+            await asyncio.to_thread(shutil.rmtree, gathering[host_id], ignore_errors=True)
+        for host in hosts:
+            with suppress(PanelError):  # one without a way for images
+                folder = self._images.inbox(host)
                 busy = self._busy | await self._taken(host) | set(await _living(host))
                 await asyncio.to_thread(sweep, folder, time.time() - STALE_SECONDS, busy)
 
@@ -217,17 +222,17 @@ class UploadService:
 
     async def _run(self, context: TaskContext) -> dict[str, Any]:
         host, upload_id = await host_of(context.task), context.params["upload"]
-        folder = self._images.folder(host) / INCOMING
+        folder = self._images.inbox(host)
         upload = await self.get(host, upload_id)
         part = folder / f"{upload_id}.part"
         try:
-            facts = await self._checked(context, upload, part)
-            await context.step(_("Looking into {name}"), percent=97, name=upload.file)
+            facts = await self._checked(context, host, upload, part)
+            await context.step(_("Looking into {name}"), percent=self._images.share(host, 97), name=upload.file)
             key = await self._images.take(
                 actor_of(context.task), host, part, upload.stem, facts, shown=upload.file, field="file",
-                tell=unpacking_told(context, upload.file),
+                tell=unpacking_told(context, upload.file, self._images.share(host, 97)), report=Sending(context),
             )  # fmt: skip
-        except (Conflict, OSError):
+        except (Conflict, HostUnreachable, OSError):
             raise  # what has come is good; it waits until its way is free
         except asyncio.CancelledError:
             if await Task.filter(id=context.task.id, cancel_requested=True).exists():
@@ -240,7 +245,7 @@ class UploadService:
         await context.step(_("Image {name} is there"), percent=99, name=key)
         return {"image": key}
 
-    async def _checked(self, context: TaskContext, upload: Upload, part: Path) -> dict[str, str]:
+    async def _checked(self, context: TaskContext, host: Host, upload: Upload, part: Path) -> dict[str, str]:
         """What is written beside the image. ``InvalidInput`` for a wrong checksum."""
         wanted = read_checksum(upload.checksum, "checksum")
         found = {}
@@ -256,7 +261,7 @@ class UploadService:
                         told = time.monotonic()
                         await context.progress(
                             _("Reading {name} to compare its checksum"),
-                            percent=2 + 92 * done // upload.size,
+                            percent=self._images.share(host, 2 + 92 * done // upload.size),
                             name=upload.file,
                         )
             if Checksum(wanted.algorithm, digest.hexdigest()) != wanted:
@@ -269,12 +274,12 @@ class UploadService:
 
     async def _settle(self, context: TaskContext) -> tuple[TaskStatus, Text]:
         host, stem = await host_of(context.task), context.params["stem"]
-        folder = self._images.folder(host)
-        placed = [name for name in names_of(stem) if (folder / name).exists()]
-        if placed and read_about(folder / f"{stem}.json").get("task") == context.task.id:
-            drop(folder / INCOMING, context.params["upload"])
-            return TaskStatus.SUCCEEDED, Text(_("Image {name} is there"), {"name": placed[0]})
-        remove(unpacked(folder / INCOMING / f"{context.params['upload']}.part"))
+        folder = self._images.inbox(host)
+        remove(unpacked(folder / f"{context.params['upload']}.part"))
+        placed = await self._images.settled(host, stem, context.task.id)
+        if placed:
+            drop(folder, context.params["upload"])
+            return TaskStatus.SUCCEEDED, Text(_("Image {name} is there"), {"name": placed})
         return TaskStatus.FAILED, Text(
             _("The panel stopped during this task. What was uploaded is there: finish it again.")
         )

@@ -12,7 +12,7 @@ from typing import Any
 from tortoise.exceptions import IntegrityError
 from tortoise.transactions import in_transaction
 
-from panel.engines.types import PowerState, VmChange, VmObservation, VmSpec
+from panel.engines.types import ChangeOutcome, PowerState, VmChange, VmObservation, VmSpec
 from panel.errors import Conflict, InvalidInput, NotFound, PanelError
 from panel.events import EventBus, VmChanged, VmRemoved
 from panel.i18n import Text
@@ -21,7 +21,7 @@ from panel.models import ConsoleTicket, Host, Nic, Task, TaskStatus, Vm
 from panel.security import PANEL, Actor, Permission
 from panel.services.addresses import AddressService
 from panel.services.audit import AuditLog
-from panel.services.changes import check_change, note_waiting, stored_change
+from panel.services.changes import check_change, note_waiting, said_of_change, stored_change
 from panel.services.cleaning import cleaned
 from panel.services.clock import now
 from panel.services.engines import LONG, EnginePool, capabilities, limited
@@ -30,7 +30,7 @@ from panel.services.names import LONGEST, check_identifier
 from panel.services.observations import Observations
 from panel.services.observer import Observer
 from panel.services.planning import examine, plan, taken
-from panel.services.specs import VmRequest, check_source, stored_spec
+from panel.services.specs import VmRequest, check_limits, check_source, stored_spec
 from panel.services.taskcontext import TaskContext
 from panel.services.tasks import TaskService, subject, vm_of
 from panel.services.whole import to_the_end, whole
@@ -64,7 +64,9 @@ class VmService:
         self._forms: dict[tuple[str, int, str], tuple[int, str]] = {}  # (form, host, name): VM and task
         self._one_form = asyncio.Lock()
         tasks.register("vm.create", self._run_create, self._settle_create, _("Create a VM"))
-        tasks.register("vm.update", self._run_update, self._settle_update, _("Change a VM"), self._again_update)
+        tasks.register(
+            "vm.update", self._run_update, self._settle_update, _("Change a VM"), self._again_update, said_of_change
+        )
         tasks.register("vm.delete", self._run_delete, self._settle_delete, _("Delete a VM"), self._again_delete)
         tasks.register("host.scan", self._run_scan, self._settle_scan, _("Scan a host for VMs"), self._again_scan)
 
@@ -169,7 +171,9 @@ class VmService:
         except BaseException:
             await self._give_up(context)
             raise
-        return await to_the_end(self._created(vm, host))
+        state = await to_the_end(self._created(vm, host))
+        context.done(_("The VM is made, and is {state}."), state=state)
+        return {"vm_uuid": vm.name}
 
     @whole
     async def _give_up(self, context: TaskContext) -> None:
@@ -182,12 +186,13 @@ class VmService:
                 await context.warn(_("The DHCP reservation may be left on the host: {reason}"), reason=str(error.text))
         await self._drop(context.task)
 
-    async def _created(self, vm: Vm, host: Host) -> dict[str, Any]:
+    async def _created(self, vm: Vm, host: Host) -> PowerState:
         await Vm.filter(id=vm.id).update(creating=False)
         vm.creating = False
-        await self._observations.apply_one(vm, await limited(self._pool.even_disabled(host).inspect(vm.ref)))
+        seen = await limited(self._pool.even_disabled(host).inspect(vm.ref))
+        await self._observations.apply_one(vm, seen)
         self._observer.look_now(host.id)
-        return {"vm_uuid": vm.name}
+        return seen.state
 
     async def _settle_create(self, context: TaskContext) -> tuple[TaskStatus, Text]:
         if not await Vm.exists(id=context.task.vm_id):  # stopped, not killed: it cleaned up before it went
@@ -222,10 +227,11 @@ class VmService:
         vm: Vm,
         change: VmChange,
         *,
-        limits: Mapping[str, int] | None = None,
+        limits: Mapping[str, int | None] | None = None,
         notes: Sequence[Text] = (),
     ) -> Task:
-        """Change title, CPU, memory, limits, the CD in the drive or the boot order, or grow the system disk.
+        """Change title, CPU, memory, limits (``LIMITS``; None takes one away), the CD in the drive or the boot order, or grow the
+        system disk.
 
         Raises:
             InvalidInput: nothing to change, out of range, a disk that would shrink, or an ISO that the host has not listed.
@@ -239,7 +245,7 @@ class VmService:
         if not wanted and not limits:
             raise InvalidInput(_("Nothing to change: give vm_name, cpu_num, ram_num or hdd_num."))
         return await self._tasks.submit(
-            actor, "vm.update", {"change": wanted, "limits": dict(limits or {})},
+            actor, "vm.update", {"change": wanted, "limits": check_limits(limits or {})},
             host=(vm.host_id, vm.host.name), vm=(vm.id, vm.name), notes=notes,
         )  # fmt: skip
 
@@ -247,20 +253,23 @@ class VmService:
         vm, host = await subject(context)
         engine = self._pool.of(host)
         self._observations.touch(vm.id)
-        if context.params["limits"]:
-            await Vm.filter(id=vm.id).update(limits=dict(vm.limits) | context.params["limits"])
+        context.done(_("The VM is changed."))
+        outcome = ChangeOutcome()
+        if context.params["change"]:
+            change = stored_change(context.params["change"])
+            outcome = await limited(engine.update(vm.ref, change, context), LONG)
+            seen = await limited(engine.inspect(vm.ref))
+            note_waiting(vm, change, outcome, off=seen.state is PowerState.STOPPED)
+            await Vm.filter(id=vm.id).update(pending=vm.pending, planned=vm.planned)
+            await self._observations.apply_one(vm, seen)
+            if vm.pending:
+                await context.warn(_("At the next start: {fields}."), fields=", ".join(vm.pending))
+                context.done(_("The VM is changed; some of it waits for the next start."))
+        if context.params["limits"]:  # last: what the hypervisor refuses is refused whole
+            held = dict(vm.limits) | context.params["limits"]
+            await Vm.filter(id=vm.id).update(limits={name: value for name, value in held.items() if value is not None})
             if problem := await self._gateways.converge(host):
                 await context.warn(_("Its limits hold when the gateway works again: {reason}"), reason=str(problem))
-        if not context.params["change"]:
-            return {"live": [], "at_next_start": []}
-        change = stored_change(context.params["change"])
-        outcome = await limited(engine.update(vm.ref, change, context), LONG)
-        seen = await limited(engine.inspect(vm.ref))
-        note_waiting(vm, change, outcome, off=seen.state is PowerState.STOPPED)
-        await Vm.filter(id=vm.id).update(pending=vm.pending, planned=vm.planned)
-        await self._observations.apply_one(vm, seen)
-        if vm.pending:
-            await context.warn(_("At the next start: {fields}."), fields=", ".join(vm.pending))
         return {"live": list(outcome.live), "at_next_start": list(outcome.at_next_start)}
 
     async def _again_update(self, actor: Actor, task: Task, params: dict[str, Any], notes: Sequence[Text]) -> Task:
@@ -298,6 +307,7 @@ class VmService:
         self._observations.touch(vm.id)
         engine = self._pool.even_disabled(host)
         outcome = await limited(engine.delete(vm.ref, vm.name, context), LONG)
+        context.done(_("The VM is removed."))
         await self._addresses.unreserve_all(vm, engine)
         await self._drop(context.task)
         problem = await self._gateways.converge(host)
@@ -335,7 +345,7 @@ class VmService:
         for vm in missing:
             await self._observations.apply_missing(vm)
         self._observer.look_now(host.id, inventory=True)
-        await context.step(
+        context.done(
             _("{total} VMs on the host, {added} new, {missing} missing."),
             total=len(seen), added=len(added), missing=len(missing),
         )  # fmt: skip

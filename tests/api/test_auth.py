@@ -54,6 +54,11 @@ async def test_a_wrong_token(app: Quart) -> None:
         assert (response.status_code, (await response.get_json())["code"]) == (401, 401), header
 
 
+async def test_a_wrong_token_is_told_where_the_right_one_is(app: Quart) -> None:
+    answer = await (await call(app, Authorization="Bearer wrong-token")).get_json()
+    assert answer["msg"] == "This is not the access token. `openidcs token show` on the server prints it."
+
+
 async def test_the_scheme_is_not_case_sensitive(app: Quart, token: str) -> None:
     assert (await call(app, Authorization=f"bearer {token}")).status_code == 200
 

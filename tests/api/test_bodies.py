@@ -19,6 +19,25 @@ async def test_memory_in_the_later_dialect_makes_the_disk_mib(api: ApiClient, fa
     assert (shown["ram_num"], shown["hdd_num"]) == (3072, 21), "a part of a GiB is rounded up, never down"
 
 
+async def test_a_tiny_disk_of_the_later_dialect_is_told(api: ApiClient, fake_host: str) -> None:
+    """50 beside ``mem_num`` is a disk of 1 GiB, which is seldom what was meant."""
+    body = {"vm_uuid": "old", "cpu_num": 1, "mem_num": 512, "hdd_num": 50}
+    made = await api.ok("POST", "/api/client/create/host1?wait=5", body)
+    said = ("warning", "Beside mem_num, hdd_num is MiB: 50 MiB became 1 GiB. Beside ram_num it is GiB.")
+    assert said in await log_of(api, made["task_id"])
+    done = await api.ok("PUT", "/api/client/update/host1/old", {"mem_num": 512, "hdd_num": 2048})
+    assert not [line for line in await log_of(api, done["task_id"]) if line[0] == "warning"]
+
+
+async def test_a_title_is_kept_alike_by_create_and_update(api: ApiClient, fake_host: str) -> None:
+    assert (await make_vm(api, vm_name="  caf\u0065\u0301 "))["vm_name"] == "café"
+    await api.ok("PUT", "/api/client/update/host1/vm-1", {"vm_name": "  the\u0301 "})
+    assert (await api.ok("GET", "/api/client/detail/host1/vm-1"))["vm_name"] == "thé"
+    status, answer = await api("PUT", "/api/client/update/host1/vm-1", {"vm_name": "\u200b"})
+    assert (status, answer["msg"]) == (400, "vm_name must not be empty.")
+    assert (await make_vm(api, "vm-2", vm_name="\u200b"))["vm_name"] == "vm-2"
+
+
 async def test_the_other_words_of_the_later_dialect(api: ApiClient, fake_host: str) -> None:
     extra = {"os_pass": "guest-pw", "speed_u": 100, "speed_d": 0, "flu_num": 5, "nat_num": 3, "web_num": 2}
     nic = {"nic_all": {"eth0": {"nic_type": "bridge", "ip4_addr": "", "ip6_addr": "fd00::5", "mac_addr": ""}}}
@@ -34,6 +53,10 @@ async def test_the_other_words_of_the_later_dialect(api: ApiClient, fake_host: s
     assert (shown["speed_u"], shown["speed_d"], shown["flu_num"]) == (100, 0, 5)
     assert any("fd00::5" in message for message in warnings)
     assert not any("guest-pw" in message for message in warnings)
+
+
+async def test_phps_empty_array_is_an_empty_object(api: ApiClient, fake_host: str) -> None:
+    assert list((await make_vm(api, nic_all=[]))["nic_all"]) == ["eth0"]
 
 
 async def test_limits_change_without_anything_else(api: ApiClient, fake_host: str) -> None:
@@ -83,3 +106,6 @@ async def test_unknown_fields_are_ignored_and_said(api: ApiClient, fake_host: st
         done = await api.ok(method, path, body | {"colour": "blue"})
         log = await log_of(api, done["task_id"])
         assert ("warning", "Field colour is not known and was ignored.") in log, path
+    done = await api.ok("PUT", "/api/client/update/host1/vm-1", {"vm_name": "y", "os_pass": "pw", "nic_all": {}})
+    warnings = [message for level, message in await log_of(api, done["task_id"]) if level == "warning"]
+    assert warnings == [f"Field {name} does not change here, and was ignored." for name in ("nic_all", "os_pass")]

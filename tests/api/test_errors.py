@@ -32,7 +32,8 @@ async def test_what_is_not_there(api: ApiClient, fake_host: str) -> None:
         ("POST", "/api/client/scaner/host9", "There is no host host9."),
         ("GET", "/api/system/tasker?id=nope", "There is no task nope."),
         ("POST", "/api/system/loader", "There is no configuration.json in the data folder. Save first."),
-        ("GET", "/api/nowhere", "There is no such page."),
+        ("GET", "/api/nowhere", "The API has no address /api/nowhere. /docs lists all."),
+        ("GET", "/api/server/detail/", "The API has no address /api/server/detail/. /docs lists all."),
         ("GET", "/api/server/detail/" + "x" * 300, f"There is no host {'x' * 64}."),
         ("GET", "/api/client/detail/host1/" + "x" * 300, f"There is no VM {'x' * 64} on host host1."),
     ):
@@ -56,18 +57,32 @@ async def test_an_impossible_power_names_the_state(api: ApiClient, fake_host: st
     await make_vm(api)
     for action in ("stop", "shutdown", "suspend", "resume", "reset"):
         status, answer = await api("POST", POWERS, {"action": action})
-        assert (status, answer["msg"]) == (409, f"VM vm-1 is stopped: {action} is not possible.")
+        assert (status, answer["msg"]) == (409, f"VM vm-1 is stopped: {action} is not possible. Possible now: start.")
     await api.ok("POST", POWERS, {"action": "start"})
     assert (await api("POST", POWERS, {"action": "start"}))[0] == 409
     assert (await api("POST", POWERS, {"action": "resume"}))[0] == 409
     assert await Task.filter(kind="vm.power").count() == 1, "what is impossible makes no task"
 
 
+async def test_what_was_suspended_is_woken_by_start_too(api: ApiClient, fake_host: str) -> None:
+    """The document has suspend, and no resume: a program that knows nothing else must be able to undo it."""
+    await make_vm(api, start=True)
+    for word, done in (("start", "resume"), ("S_START", "resume"), ("resume", "resume")):
+        await api.ok("POST", POWERS, {"action": "suspend"})
+        status, answer = await api("POST", POWERS, {"action": "shutdown"})
+        assert (status, answer["msg"]) == (
+            409, "VM vm-1 is suspended: shutdown is not possible. Possible now: stop, resume.",
+        )  # fmt: skip
+        woken = await api.ok("POST", POWERS, {"action": word})
+        assert woken["result"] == {"action": done, "state": "running"}
+    assert (await api("POST", POWERS, {"action": "start"}))[0] == 409, "what runs is not started twice"
+
+
 async def test_the_state_is_read_from_the_host_not_from_the_row(api: ApiClient, fake_host: str) -> None:
     await make_vm(api)
     await Vm.filter(name="vm-1").update(state=PowerState.RUNNING)
     status, answer = await api("POST", POWERS, {"action": "stop"})
-    assert (status, answer["msg"]) == (409, "VM vm-1 is stopped: stop is not possible.")
+    assert (status, answer["msg"]) == (409, "VM vm-1 is stopped: stop is not possible. Possible now: start.")
 
 
 async def test_a_second_writer_is_told_the_first(api: ApiClient, fake_host: str) -> None:
@@ -83,9 +98,17 @@ async def test_a_second_writer_is_told_the_first(api: ApiClient, fake_host: str)
         assert status == 409
         assert first["task_id"] in answer["msg"]
         assert "vm.power" in answer["msg"]
-    status, answer = await api("DELETE", "/api/server/delete/host1")
-    assert status == 409
-    assert first["task_id"] in answer["msg"]
+    for method, path, body in (
+        ("DELETE", "/api/server/delete/host1", None),
+        ("POST", "/api/server/powers/host1", {"action": "disable"}),
+        ("PUT", "/api/server/update/host1", {"server_user": "ops"}),
+    ):
+        status, answer = await api(method, path, body)
+        assert (status, answer["msg"]) == (
+            409, f"Task {first['task_id']} is at work on host1. Wait for it, or cancel it.",
+        )  # fmt: skip
+    shown = await api.ok("PUT", "/api/server/update/host1", {"outside": "203.0.113.5"})
+    assert (shown["enabled"], shown["server_user"], shown["outside"]) == (True, "", "203.0.113.5"), "no connection"
 
 
 async def test_of_many_at_once_one_wins(api: ApiClient, fake_host: str) -> None:
@@ -180,6 +203,19 @@ async def test_a_disk_never_shrinks(api: ApiClient, fake_host: str) -> None:
     assert (await api("PUT", "/api/client/update/host1/vm-1", {"vm_name": ""}))[0] == 400
 
 
+@pytest.mark.parametrize("step", [0, 1])
+async def test_a_change_that_fails_changes_no_limits(api: ApiClient, fake_host: str, step: int) -> None:
+    await make_vm(api, speed_u=10)
+    turn(Manner.FAILING, fail_at={"update": step})
+    assert (await api("PUT", "/api/client/update/host1/vm-1", {"cpu_num": 2, "speed_u": 77}))[0] == 500
+    shown = await api.ok("GET", "/api/client/detail/host1/vm-1")
+    assert (shown["cpu_num"], shown["speed_u"]) == (1, 10), "all of it or nothing"
+    turn(Manner.GOOD)
+    await api.ok("PUT", "/api/client/update/host1/vm-1", {"cpu_num": 2, "speed_u": 77})
+    shown = await api.ok("GET", "/api/client/detail/host1/vm-1")
+    assert (shown["cpu_num"], shown["speed_u"]) == (2, 77)
+
+
 async def test_update_says_what_holds_now_and_what_later(api: ApiClient, fake_host: str) -> None:
     await make_vm(api, cpu_num=2, start=True)
     done = await api.ok("PUT", "/api/client/update/host1/vm-1", {"cpu_num": 1, "ram_num": 1024, "vm_name": "新"})
@@ -265,7 +301,7 @@ async def test_a_host_that_talks_nonsense_breaks_no_answer(api: ApiClient) -> No
     for vm in (await api.ok("GET", "/api/client/detail/mad"))["vms"]:
         assert "\n" not in vm["vm_name"]
         assert len(vm["vm_name"]) <= 200
-        assert isinstance(vm["hdd_num"], float)
+        assert isinstance(vm["hdd_num"], int | float)
         assert vm["ram_num"] >= 0
         assert all(nic["mac_addr"] != "not-a-mac" for nic in vm["nic_all"].values())
         await api.ok("GET", f"/api/client/status/mad/{vm['vm_uuid']}")

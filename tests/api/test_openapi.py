@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from quart import Quart
 
+from panel.app import create_app
+from panel.settings import Settings
 from tests.api.examples import HERE, ROUTES
 
 
@@ -71,3 +74,38 @@ def test_bodies_have_the_fields_of_the_examples(document: dict[str, Any]) -> Non
             schema = schemas[schema["$ref"].rpartition("/")[2]]
         assert set(route.body) <= set(schema["properties"]), route.path
         assert set(schema.get("required", [])) <= set(route.body), route.path
+
+
+async def test_below_a_sub_path_it_says_where_the_api_is(settings: Settings) -> None:
+    """Else readers and generated clients ask beside the panel."""
+    below = create_app(replace(settings, base_path="/panel"))
+    for path in ("/panel/openapi.json", "/openapi.json"):  # a proxy may strip it
+        document = await (await below.test_client().get(path)).get_json()
+        assert document["servers"] == [{"url": "/panel"}]
+    answer = await (await below.test_client().get("/panel/api/nowhere")).get_json()
+    assert answer["msg"] == "The API has no address /panel/api/nowhere. /panel/docs lists all."
+    assert "servers" not in await (await create_app(settings).test_client().get("/openapi.json")).get_json()
+
+
+def test_errors_are_described_once_with_an_answer_as_it_comes(document: dict[str, Any]) -> None:
+    from jsonschema_rs import Draft202012Validator
+
+    responses = document["components"]["responses"]
+    named = {name: set() for name in responses}  # type: dict[str, set[str]]
+    for _method, _path, item in operations(document):
+        for status, response in item["responses"].items():
+            if status != "200":
+                named[response["$ref"].rpartition("/")[2]].add(status)
+    schemas = {"components": document["components"]}
+    for name, statuses in named.items():
+        (status,) = statuses
+        content = responses[name]["content"]["application/json"]
+        assert content["example"]["code"] == int(status)
+        assert responses[name]["description"]
+        Draft202012Validator(content["schema"] | schemas).validate(content["example"])
+
+
+async def test_an_example_is_what_comes(app: Quart, document: dict[str, Any]) -> None:
+    response = await app.test_client().get("/api/system/statis")
+    example = document["components"]["responses"]["Unauthorized"]["content"]["application/json"]["example"]
+    assert (response.status_code, await response.get_json()) == (401, example)

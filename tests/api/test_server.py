@@ -10,7 +10,7 @@ from quart import Quart
 from panel.engines.fake.world import world
 from panel.models import Host
 from panel.services.container import Services
-from tests.api.kit import make_host, make_vm
+from tests.api.kit import make_host, make_vm, small
 from tests.conftest import ApiClient
 
 
@@ -18,12 +18,13 @@ async def test_create_tests_the_connection_and_tells(api: ApiClient) -> None:
     body = {"server_name": "h1", "engine_type": "FakeEngine", "server_addr": "w1", "vms": 3, "delay": 0.0}
     answer = await api.ok("POST", "/api/server/create", body | {"unknown_field": [1]})
     assert (answer["version"], answer["hostname"], answer["accelerated"]) == ("Fake 1.0", "w1", True)
-    assert answer["warnings"]
+    assert answer["warnings"][-1] == "Field unknown_field is not known and was ignored."
+    assert not any("vms" in warning or "delay" in warning for warning in answer["warnings"]), "the engine knows them"
     shown = await api.ok("GET", "/api/server/detail/h1")
     assert (shown["engine_type"], shown["options"]["vms"], shown["vm_count"]) == ("FakeEngine", "3", 0)
     assert "unknown_field" not in shown["options"]
     status, answer = await api("POST", "/api/server/create", body)
-    assert (status, answer["msg"]) == (409, "There is a host h1 already.")
+    assert (status, answer["msg"], answer["data"]) == (409, "There is a host h1 already.", {"field": "server_name"})
     status, answer = await api("POST", "/api/server/create", body | {"server_name": "h2", "behaviour": "odd"})
     assert (status, answer["data"]) == (400, {"field": "behaviour"})
 
@@ -37,6 +38,44 @@ async def test_update_changes_what_is_given_once_it_connects(api: ApiClient, fak
     await api.ok("POST", "/api/server/powers/host1", {"action": "disable"})
     changed = await api.ok("PUT", "/api/server/update/host1", {"behaviour": "refusing"})
     assert changed["options"]["behaviour"] == "refusing", "a disabled host may be set up for later"
+
+
+@pytest.mark.parametrize("value", [True, False, {"a": 1}, [1]])
+async def test_an_engines_field_of_a_wrong_type_is_not_passed_over(
+    api: ApiClient, fake_host: str, value: object
+) -> None:
+    body = {"server_name": "h2", "engine_type": "FakeEngine", "delay": value}
+    for method, path in (("POST", "/api/server/create"), ("PUT", "/api/server/update/host1")):
+        status, answer = await api(method, path, body if method == "POST" else {"delay": value})
+        assert (status, answer["msg"]) == (400, "delay must be text, in quotes.")
+        assert answer["data"] == {"field": "delay"}
+    assert (await api("GET", "/api/server/detail/h2"))[0] == 404
+    await api.ok("PUT", "/api/server/update/host1", {"delay": None})
+
+
+async def test_what_the_panel_says_of_a_host_it_takes(api: ApiClient, fake_host: str) -> None:
+    shown = await api.ok("GET", "/api/server/detail/host1")
+    changed = await api.ok("PUT", "/api/server/update/host1", shown | {"server_user": "ops"})
+    assert (changed["server_name"], changed["server_user"]) == ("host1", "ops")
+
+
+async def test_a_host_keeps_its_name(api: ApiClient, fake_host: str) -> None:
+    """A success that renamed nothing would be found out with the next request only."""
+    status, answer = await api("PUT", "/api/server/update/host1", {"server_name": "other", "server_user": "ops"})
+    assert (status, answer["data"]) == (400, {"field": "server_name"})
+    assert answer["msg"] == "The name of a host cannot change. Add it as a new host."
+    assert (await api.ok("GET", "/api/server/detail/host1"))["server_user"] == ""
+
+
+async def test_a_host_just_added_has_images_that_nobody_listed_yet(api: ApiClient) -> None:
+    """A program that adds a host and makes a VM at once is told to wait, not that there is no such image."""
+    body = {"server_name": "new", "engine_type": "FakeEngine", "behaviour": "hung", "only": "observe"}
+    await api.ok("POST", "/api/server/create", body)
+    status, answer = await api("POST", "/api/client/create/new", small("vm-1"))
+    assert (status, answer["data"]) == (409, {"field": "os_name"})
+    assert answer["msg"].startswith("The images of host new are not listed yet. Try again in a few seconds")
+    made = await api.ok("POST", "/api/client/create/new?wait=5", small("vm-1", os_name=""))
+    assert made["status"] == "succeeded", "an empty disk needs none"
 
 
 async def test_delete_forgets_and_touches_nothing(api: ApiClient, fake_host: str) -> None:

@@ -71,7 +71,7 @@ async def test_tasks_page_filter_and_tell_their_log(api: ApiClient, fake_host: s
     one = (await api.ok("GET", f"/api/system/tasker?id={done['task_id']}"))["tasks"][0]
     assert (one["status"], one["percent"], one["error_code"], one["actor"]) == ("succeeded", 100, None, "admin")
     assert (one["hs_name"], one["vm_uuid"], one["result"]["state"]) == ("host1", "vm-1", "running")
-    assert [line["level"] for line in one["log"]] == ["info"]
+    assert [line["message"] for line in one["log"]][1:] == ["The VM is running."] == [one["message"]]
     assert one["started_at"] <= one["ended_at"]
     for query, total in (
         ("status=succeeded", 2),

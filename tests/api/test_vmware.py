@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from panel.engines.common import ssh
+from panel.engines.common import sshtrust
 from panel.models import Host
 from panel.services.container import Services
 from tests.conftest import ApiClient, seen
@@ -100,7 +100,7 @@ async def test_its_network_and_passwords(
 ) -> None:
     """Addresses are bindings of the NAT network, forwards its NAT device's, and SSH sets the guest's password."""
     with sealed(tmp_path) as double, shell(double.world, tmp_path) as opened:
-        monkeypatch.setattr(ssh, "SYSTEM_KNOWN_HOSTS", (str(opened.known_hosts),))
+        monkeypatch.setattr(sshtrust, "SYSTEM_KNOWN_HOSTS", (str(opened.known_hosts),))
         body = DOCUMENTED | opened.options | {"server_addr": double.base, "fingerprint": double.fingerprint}
         await api.ok("POST", "/api/server/create", body)
         await seen(services, "host1")

@@ -19,7 +19,7 @@ from tests.process import PanelProcess
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
-RUNNING, STOPPED = "vm-0001", "vm-0004"
+RUNNING, STOPPED, FOLLOWED = "vm-0001", "vm-0004", "vm-0009"
 
 
 def screen(page: Page) -> Image.Image:
@@ -132,6 +132,17 @@ def test_it_connects_again_with_a_fresh_ticket(page: Page) -> None:
     wait_connected(page)
     assert len(tickets) >= 2
     assert page.evaluate("location.search") == ""
+
+
+def test_a_short_stop_is_followed(fake_panel: PanelProcess, page: Page) -> None:
+    """By somebody else: the console does not say for another ten seconds that a VM that runs again is off."""
+    page.goto(f"/console/host1/{FOLLOWED}")
+    wait_connected(page)
+    page.wait_for_timeout(3000)  # it has looked, saw that all is well, and looks seldom from now on
+    fake_panel.ok("POST", f"/api/client/powers/host1/{FOLLOWED}?wait=20", {"action": "stop"})
+    expect(page.locator("#console")).to_have_attribute("data-state", "off", timeout=5_000)
+    fake_panel.ok("POST", f"/api/client/powers/host1/{FOLLOWED}?wait=20", {"action": "start"})
+    expect(page.locator("#console")).to_have_attribute("data-state", "connected", timeout=4_000)
 
 
 def test_a_vm_that_is_off_says_so(page: Page) -> None:

@@ -84,8 +84,24 @@ def test_without_javascript(login: Login, fake_panel: PanelProcess) -> None:
     expect(page.locator("main")).to_contain_text("Changing")
 
 
+def test_limits_are_saved_and_what_went_well_goes_by_itself(login: Login, fake_panel: PanelProcess) -> None:
+    """A toast beside the page, which then goes; without scripts it stands above the page."""
+    for javascript, rate in ((True, "25"), (False, "30")):
+        page = login(fake_panel, javascript=javascript)
+        page.goto(f"{OFF}?tab=network")
+        page.fill("#speed_u", rate)
+        page.fill("#nat_num", "")
+        page.click("#limits button[type=submit]")
+        said = page.locator("#toasts .toast-success" if javascript else "main .notice-success")
+        expect(said).to_contain_text("Changing")
+        expect(page.locator("main .notice-success")).to_have_count(0 if javascript else 1)
+        expect(page.locator("#speed_u")).to_have_value(rate)
+        if javascript:
+            expect(said).to_have_count(0, timeout=PATIENT)
+
+
 @pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
-@pytest.mark.parametrize("tab", ["overview", "console", "hardware", "danger"])
+@pytest.mark.parametrize("tab", ["overview", "console", "hardware", "network", "danger"])
 def test_nothing_hangs_over(login: Login, fake_panel: PanelProcess, viewport: dict[str, int], tab: str) -> None:
     page = login(fake_panel, viewport=viewport)
     page.goto(f"{ON}?tab={tab}")

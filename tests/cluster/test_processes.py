@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from tests.cluster.browser import Browser
 from tests.cluster.conftest import Cluster, Panel, freeze, until
 
 pytestmark = pytest.mark.live
@@ -40,6 +41,25 @@ def test_one_that_stood_still_gives_up_what_others_took(cluster: Cluster) -> Non
     before = cluster.postgres.rows("SELECT id, owner FROM host ORDER BY id")
     time.sleep(4)
     assert cluster.postgres.rows("SELECT id, owner FROM host ORDER BY id") == before, "and nothing moves any more"
+
+
+def test_the_settings_page_lists_them(cluster: Cluster) -> None:
+    one, two = both(cluster)
+    browser = Browser([one])
+    browser.login(one.token)
+    rows = browser.get("/settings").text.partition('id="processes"')[2].partition("</table>")[0].split("<tr>")[2:]
+    assert len(rows) == 2
+    for panel in (one, two):
+        (row,) = (row for row in rows if f"process {panel.pid}<" in row)
+        port = panel.url.rpartition(":")[2]
+        watched = cluster.postgres.value(
+            f"SELECT count(*) FROM host h JOIN process_node p ON h.owner = p.id WHERE p.pid = {panel.pid}"
+        )
+        assert f":{port}</code>" in row
+        assert f'data-label="Hosts">{watched}</td>' in row
+        assert ("answers you now" in row) is (panel is one)
+    assert sum("tidies up for all" in row for row in rows) == 1
+    browser.close()
 
 
 def test_events_cross(cluster: Cluster) -> None:

@@ -152,7 +152,8 @@ async def screen(monkeypatch: Any, handler: Handler) -> AsyncIterator[None]:
 def limit_stalls(monkeypatch: Any, *, browser: float, vm: float) -> None:
     """How many seconds a side may take nothing, on every road."""
     for road in (bridge, Tunnel.__init__, RelayedTunnel.__init__):
-        monkeypatch.setattr(road, "__kwdefaults__", {"browser_stall": browser, "vm_stall": vm})
+        limits = {**(road.__kwdefaults__ or {}), "browser_stall": browser, "vm_stall": vm}
+        monkeypatch.setattr(road, "__kwdefaults__", limits)
 
 
 def rss_mib() -> float:

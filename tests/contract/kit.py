@@ -6,14 +6,15 @@ import asyncio
 import functools
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from panel.engines.base import Engine
 from panel.engines.consoletypes import ConsoleTarget, StreamTarget, TcpTarget
+from panel.engines.imagetypes import ImageFetch, ImagePut
 from panel.engines.types import (
     BootDevice,
     NicMode,
@@ -26,8 +27,8 @@ from panel.engines.types import (
     VmSpec,
 )
 from panel.errors import EngineFailure, NotFound, Unsupported
+from tests.heartbeat import heartbeat
 
-LONGEST_GAP_SECONDS = 0.5
 SECRET = "hunter2-not-in-any-message"
 
 ATTRIBUTE = "_proves"
@@ -85,26 +86,6 @@ class Canceller(Recorder):
             task.cancel()
             await asyncio.sleep(3600)
         asyncio.get_running_loop().call_later(self.after or 0, task.cancel)
-
-
-@asynccontextmanager
-async def heartbeat() -> AsyncIterator[None]:
-    """Fail when the event loop stood still for too long inside the block."""
-    longest = 0.0
-
-    async def beat() -> None:
-        nonlocal longest
-        while True:
-            before = time.monotonic()
-            await asyncio.sleep(0.02)
-            longest = max(longest, time.monotonic() - before)
-
-    task = asyncio.create_task(beat())
-    try:
-        yield
-    finally:
-        task.cancel()
-    assert longest < LONGEST_GAP_SECONDS, f"the event loop was blocked for {longest:.2f} s"
 
 
 async def until(question: Callable[[], Awaitable[bool]], seconds: float, what: str) -> None:
@@ -179,7 +160,10 @@ CALLS: dict[str, Call] = {
     "text_console": lambda engine, ref: engine.text_console(ref),
     "password": lambda engine, ref: engine.set_password(ref, "root", SECRET),
     "snapshots": lambda engine, ref: engine.snapshot(ref, SnapshotAction.TAKE, "before", Recorder()),
-    "image_urls": lambda engine, _ref: engine.remove_image("local:import/none.raw"),
+    "image_urls": lambda engine, _ref: engine.fetch_image(
+        ImageFetch("none", ".raw", "http://127.0.0.1:1/none", "sha256", "0" * 64), Recorder()
+    ),
+    "image_files": lambda engine, _ref: engine.put_image(ImagePut(Path("/none"), "none.img", {}, "0"), Recorder()),
     "images": lambda engine, _ref: engine.list_images(),
     "networks": lambda engine, _ref: engine.list_networks(),
     "native_forwards": lambda engine, _ref: engine.native_forwards(),

@@ -11,7 +11,8 @@ from panel.errors import NotFound
 
 from .kit import CALLS, contract
 
-OF_ONE_VM = sorted(set(CALLS) - {"create", "delete", "images", "networks", "native_forwards", "events", "host_load"})
+OF_THE_HOST = {"images", "image_urls", "image_files", "networks", "native_forwards", "events", "host_load"}
+OF_ONE_VM = sorted(set(CALLS) - {"create", "delete"} - OF_THE_HOST)
 REFS = ["uuid", "", "not-a-uuid", "../../x", "' or 1=1", "\0", "名"]
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 
 import pytest
 
 from panel.engines.base import Engine
-from panel.engines.consoletypes import TextSize
+from panel.engines.consoletypes import TextSize, TextStream
 from panel.engines.types import PowerAction, VmSpec
 from panel.errors import Conflict, Taken, Unsupported
 
@@ -77,15 +78,21 @@ async def test_a_flood_is_left_and_interrupted(engine: Engine, rig: Rig, booted:
     stream = await target.open(TextSize(), False)
     try:
         async with asyncio.timeout(30):
-            seen = await stream.read()  # the flood, or the prompt of a shell that can be interrupted now
+            # The flood, or the prompt of a shell that can be interrupted now: one that is still greeting would end.
+            await _read_until(stream, rb"y\r\ny\r\n|[#$] ")
             await stream.write(b"\x03")
             await stream.write(b"\recho af''ter\r")
-            while b"after" not in seen:
-                piece = await stream.read()
-                assert piece, "the console ended"
-                seen = (seen + piece)[-200_000:]
+            await _read_until(stream, b"after")
     finally:
         await stream.close()
+
+
+async def _read_until(stream: TextStream, pattern: bytes) -> None:
+    seen = b""
+    while not re.search(pattern, seen):
+        piece = await stream.read()
+        assert piece, f"the console ended after {seen[-500:]!r}"
+        seen = (seen + piece)[-200_000:]
 
 
 @contract("create", "text_console")
@@ -101,7 +108,7 @@ async def test_closing_ends_what_waits(engine: Engine, booted: VmSpec) -> None:
         await stream.write(b"x")
 
 
-async def _read_to_end(stream) -> None:  # type: ignore[no-untyped-def]
+async def _read_to_end(stream: TextStream) -> None:
     try:
         while await stream.read():
             pass

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 
-from panel.engines.common import ssh
+from panel.engines.common import sshtrust
 from panel.engines.hosttypes import NativeForward
 from panel.engines.types import EngineKind, HostConnection, VmObservation, VmSpec
 from tests.doubles.hostshell import LAUNCH_PATH, Shell, parted, shell
@@ -108,5 +108,5 @@ def vmware_rig(_request: pytest.FixtureRequest) -> Iterator[Rig]:
         pytest.MonkeyPatch.context() as patch,
         served(vmrest(world, "admin", SECRET)) as base,
     ):
-        patch.setattr(ssh, "SYSTEM_KNOWN_HOSTS", (str(opened.known_hosts),))
+        patch.setattr(sshtrust, "SYSTEM_KNOWN_HOSTS", (str(opened.known_hosts),))
         yield VmwareRig(world, base, opened)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,14 +10,11 @@ import pytest
 
 from tests.live.engine_site import engine, place  # noqa: F401 - fixtures of two modules
 from tests.live.libvirt_site import LibvirtSite
+from tests.live.namespaces import beside
 from tests.process import PanelProcess, proxy_settings
 
 DOCUMENT_IMAGE = "Windows 10 x64"  # what the API document's example asks for
 VM = "/host1/net-1"  # the end of a path: the VM of the fixture ``vm``
-
-
-def run(*command: str, check: bool = True) -> str:
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=check).stdout
 
 
 @pytest.fixture(scope="module")
@@ -44,20 +39,8 @@ def panel(site: LibvirtSite, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture(scope="module")
 def outside() -> Iterator[tuple[str, str]]:
     """A namespace beside this machine: its name, and this machine's address as it is seen from there."""
-    tag = secrets.token_hex(2)
-    name, here, there = f"oi-{tag}", f"oi{tag}h", f"oi{tag}o"
-    subnet = f"198.18.{int(tag[:2], 16)}"
-    run("ip", "netns", "add", name)
-    try:
-        run("ip", "link", "add", here, "type", "veth", "peer", "name", there, "netns", name)
-        run("ip", "addr", "add", f"{subnet}.1/24", "dev", here)
-        run("ip", "link", "set", here, "up")
-        run("ip", "-n", name, "addr", "add", f"{subnet}.2/24", "dev", there)
-        run("ip", "-n", name, "link", "set", there, "up")
-        yield name, f"{subnet}.1"
-    finally:
-        run("ip", "link", "del", here, check=False)
-        run("ip", "netns", "del", name, check=False)
+    with beside() as made:
+        yield made.name, made.ours
 
 
 @pytest.fixture(scope="module")

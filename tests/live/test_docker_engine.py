@@ -20,6 +20,7 @@ from panel.errors import CertificateRefused, HostUnreachable, InvalidInput
 from tests.contract.kit import Recorder, some_spec
 from tests.contract.terminal import terminal
 from tests.gateways.sshd import Sshd
+from tests.live.namespaces import beside
 from tests.oci import TINY, Daemon, Docker, Podman, daemon, run
 from tests.process import free_port
 
@@ -248,23 +249,11 @@ async def test_what_is_wrong_with_a_socket(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
     """A namespace beside this machine whose sshd leads to this machine's files, and so to the daemon's socket."""
-    tag = secrets.token_hex(2)
-    name, here, there, subnet = f"oi-{tag}", f"oi{tag}h", f"oi{tag}r", f"198.19.{int(tag[:2], 16)}"
-    run("ip", "netns", "add", name)
-    try:
-        run("ip", "link", "add", here, "type", "veth", "peer", "name", there, "netns", name)
-        run("ip", "addr", "add", f"{subnet}.1/24", "dev", here)
-        run("ip", "link", "set", here, "up")
-        run("ip", "-n", name, "addr", "add", f"{subnet}.2/24", "dev", there)
-        run("ip", "-n", name, "link", "set", there, "up")
-        run("ip", "-n", name, "link", "set", "lo", "up")
-        made = Sshd(tmp_path_factory.mktemp("sshd"), name, f"{subnet}.2")
+    with beside() as far:
+        made = Sshd(tmp_path_factory.mktemp("sshd"), far.name, far.address)
         made.start()
         yield made
         made.stop()
-    finally:
-        run("ip", "link", "del", here, check=False)
-        run("ip", "netns", "del", name, check=False)
 
 
 async def test_over_ssh(docker: Daemon, sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:

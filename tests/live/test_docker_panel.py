@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.conftest import Login, chromium, login  # noqa: F401 - fixtures
 from tests.browser.test_terminal import run as typed
 from tests.browser.test_terminal import wait_for
-from tests.live.conftest import run
+from tests.live.namespaces import run
 from tests.oci import TINY, Daemon, Docker, daemon
 from tests.process import PanelProcess
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.live.conftest import VM, run
+from tests.live.conftest import VM
+from tests.live.namespaces import run
 from tests.process import PanelProcess
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(500)]

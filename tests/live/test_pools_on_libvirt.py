@@ -14,16 +14,13 @@ import pytest
 
 from tests.live.conftest import DOCUMENT_IMAGE
 from tests.live.libvirt_site import LibvirtSite, ssh
+from tests.live.namespaces import run
 from tests.process import PanelProcess
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(500)]
 
 VM = "/host1/pool-1"
 PASSWORD = "pool-secret"
-
-
-def run(*command: str, check: bool = True) -> str:
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=check).stdout
 
 
 @dataclass(frozen=True)

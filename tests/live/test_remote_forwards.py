@@ -3,9 +3,6 @@ namespace's nftables are the remote machine's."""
 
 from __future__ import annotations
 
-import os
-import secrets
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +10,8 @@ import pytest
 
 from tests.gateways.sshd import Sshd
 from tests.live.libvirt_site import LibvirtSite
+from tests.live.namespaces import beside, run
+from tests.live.ssh_site import panel_over_ssh
 from tests.process import PanelProcess
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
@@ -20,28 +19,11 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 VM = "/far/vm-1"
 
 
-def run(*command: str, check: bool = True) -> str:
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=check).stdout
-
-
 @pytest.fixture(scope="module")
 def far() -> Iterator[tuple[str, str]]:
     """A namespace beside this machine: its name, and its address."""
-    tag = secrets.token_hex(2)
-    name, here, there = f"oi-{tag}", f"oi{tag}h", f"oi{tag}r"
-    subnet = f"198.18.{int(tag[:2], 16)}"
-    run("ip", "netns", "add", name)
-    try:
-        run("ip", "link", "add", here, "type", "veth", "peer", "name", there, "netns", name)
-        run("ip", "addr", "add", f"{subnet}.1/24", "dev", here)
-        run("ip", "link", "set", here, "up")
-        run("ip", "-n", name, "addr", "add", f"{subnet}.2/24", "dev", there)
-        run("ip", "-n", name, "link", "set", there, "up")
-        run("ip", "-n", name, "link", "set", "lo", "up")
-        yield name, f"{subnet}.2"
-    finally:
-        run("ip", "link", "del", here, check=False)
-        run("ip", "netns", "del", name, check=False)
+    with beside() as made:
+        yield made.name, made.address
 
 
 @pytest.fixture(scope="module")
@@ -54,23 +36,8 @@ def sshd(far: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture(scope="module")
 def panel(site: LibvirtSite, sshd: Sshd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PanelProcess]:
-    """A panel whose only host is reached by SSH. Its home knows the host's key; libvirt's ``ssh`` is told of that home, which it
-    would else take from the user database."""
-    programs = tmp_path_factory.mktemp("programs")
-    ssh = programs / "ssh"
-    ssh.write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F none -o UserKnownHostsFile={sshd.known_hosts} "$@"\n')
-    ssh.chmod(0o755)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOME", str(sshd.home))
-        patch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-        patch.delenv("SSH_AUTH_SOCK", raising=False)
-        process = PanelProcess(tmp_path_factory.mktemp("panel"))
-    process.start()
-    address = f"qemu+ssh://root@{sshd.address}:{sshd.port}/system?no_tty=1&keyfile={sshd.key}"
-    process.ok("POST", "/api/server/create", {"server_name": "far"} | site.host | {"server_addr": address})
-    process.until("/api/server/detail/far", lambda host: host["health"] == "online")
-    yield process
-    process.stop()
+    with panel_over_ssh(site, sshd, tmp_path_factory) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ async def alpha(services: Services) -> FakeWorld:
 
 async def _has_images() -> bool:
     host = await Host.get(name="alpha").prefetch_related("images")
-    return len(list(host.images)) == 3 and host.health == "online"  # type: ignore[attr-defined]
+    return len(list(host.images)) == 5 and host.health == "online"  # type: ignore[attr-defined]
 
 
 @dataclass

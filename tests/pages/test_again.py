@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from typing import Any
 
 import pytest
@@ -49,7 +51,8 @@ async def test_power_change_and_delete(browser: Browser, alpha: FakeWorld, servi
     power = await failed(services, alpha, services.power.act(PANEL, vm, PowerAction.START), "power")
     assert (await press(browser, services, power)).result == {"action": "start", "state": "running"}
     await browser.post(f"/tasks/{power.id}/again")
-    assert "is not possible" in browser.text, "all checks are made again"
+    instead = "start is not possible. Possible now: Force off, Shut down, Suspend, Reset."
+    assert instead in browser.text, "all checks are made again, and told in the words of the buttons"
 
     change = services.vms.update(PANEL, vm, VmChange(memory_mib=3072), limits={})
     update = await failed(services, alpha, change, "update")
@@ -98,3 +101,27 @@ async def test_secrets_do_not_outlive_their_task(browser: Browser, alpha: FakeWo
         assert "/again" not in browser.html
         with pytest.raises(Conflict, match="cannot be tried again"):
             await services.tasks.again(PANEL, each.id)
+
+
+async def test_what_is_asked_for_is_said_while_it_is_at_work(
+    browser: Browser, alpha: FakeWorld, services: Services
+) -> None:
+    """And when it failed or was cancelled. The VM's first button stays what it was, pressed and resting."""
+    vm = await vm_named("vm-0001")
+    alpha.behaviour = Behaviour(manner=Manner.SLOW, delay=30, only=frozenset({"power"}))
+    task = await services.power.act(PANEL, vm, PowerAction.SHUTDOWN)
+    for path in ("/hosts/alpha/vms/vm-0001", "/tasks", f"/tasks/{task.id}", "/logs"):
+        await browser.get(path)
+        assert "Change a VM's power: shut down" in html.unescape(browser.text), path
+    await browser.get("/hosts/alpha/vms/vm-0001")
+    first = re.search(r'name="action" value="(\w+)"', browser.html)
+    assert first is not None
+    assert first[1] == "shutdown"
+    await services.tasks.cancel(PANEL, task.id)
+    assert (await services.tasks.wait(task.id, 10)).status is TaskStatus.CANCELLED
+    await browser.get(f"/tasks/{task.id}")
+    assert "Change a VM's power: shut down" in html.unescape(browser.text)
+    alpha.behaviour = None
+    await Task.filter(id=task.id).update(params="", kind="of.before")
+    await browser.get("/tasks")
+    assert "of.before" in browser.text, "what nobody knows any more has its name"

@@ -69,12 +69,12 @@ async def test_mixed(browser: Browser, alpha: FakeWorld, services: Services) -> 
     assert "Force off 2 VMs" in browser.text
     first, _second, third = rows(browser.html)[1:]
     assert first == "Machine vm-0001 vm-0001 alpha Running Possible"
-    assert third.startswith("Machine vm-0004 vm-0004 alpha Stopped VM vm-0004 is Stopped: Force off is not possible.")
+    assert third.startswith("Machine vm-0004 vm-0004 alpha Stopped VM vm-0004 is stopped: force off is not possible.")
     assert not await Task.exists(kind="vm.power"), "nothing is done before it is confirmed"
     await confirm(browser)
     assert browser.status == 200
     assert "Begun for 2 of 3 VMs." in browser.text
-    assert "VM vm-0004 is Stopped: Force off is not possible." in browser.text
+    assert "VM vm-0004 is stopped: force off is not possible." in browser.text
     assert 'href="/vms?q=vm"' in browser.html
     tasks = await Task.filter(kind="vm.power")
     assert {task.vm_name for task in tasks} == {"vm-0001", "vm-0002"}
@@ -99,7 +99,7 @@ async def test_what_changed_meanwhile(browser: Browser, alpha: FakeWorld, servic
     assert "Begun for 1 of 4 VMs." in browser.text
     refused = rows(browser.html)[-3:]
     assert refused[0] == "vm-0001 – – This VM is no longer there."
-    assert "VM vm-0002 is Suspended: Shut down is not possible." in refused[1]
+    assert "VM vm-0002 is suspended: shut down is not possible." in refused[1]
     assert "It was not possible when you were asked, so it was left alone." in refused[2]
     assert (await vm_named("vm-0004")).state is PowerState.RUNNING
     await browser.get(asked("start", gone, 2_000_000_000))

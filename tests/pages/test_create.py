@@ -11,14 +11,13 @@ from typing import Any
 
 import pytest
 
-from panel.engines.fake.images import IMAGES
+from panel.engines.fake.images import IMAGES, images_of
 from panel.engines.fake.world import FakeWorld
 from panel.engines.hosttypes import Image
 from panel.engines.types import EngineKind
 from panel.models import Host, HostImage, Task, Vm
 from panel.pages.families import family, suggested_disk
 from panel.security import PANEL
-from panel.services.clock import now
 from panel.services.container import Services
 from panel.services.hosts import HostRequest
 from tests.pages.conftest import Browser, until, vm_named
@@ -61,7 +60,7 @@ async def second_host(services: Services) -> Host:
     host = await services.hosts.get("beta")
 
     async def seen() -> bool:
-        return (await Host.get(id=host.id)).health == "online" and await HostImage.filter(host_id=host.id).count() == 3
+        return (await Host.get(id=host.id)).health == "online" and await HostImage.filter(host_id=host.id).count() == 5
 
     await until(seen)
     await HostImage.filter(host_id=host.id).exclude(name="Windows 10 x64").delete()
@@ -343,10 +342,14 @@ async def test_a_name_that_was_deleted_is_free_for_the_same_form(
     assert await Task.filter(kind="vm.create").count() == 2
 
 
-async def test_hostile_image_names_are_text(browser: Browser, alpha: FakeWorld) -> None:
-    host = await Host.get(name="alpha")
+async def test_hostile_image_names_are_text(
+    browser: Browser, services: Services, alpha: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bad = "<img src=x onerror=alert(1)>\"'"
-    await HostImage.create(host=host, name=bad, key="bad", title=bad, virtual_gib=1.0, seen_at=now())
+    hostile = Image(name=bad, key="bad", title=bad, format="qcow2", size_bytes=1, virtual_gib=1.0)
+    monkeypatch.setattr("panel.engines.fake.engine.images_of", lambda *places: [*images_of(*places), hostile])
+    services.observer.look_now((await Host.get(name="alpha")).id, inventory=True)
+    await until(lambda: HostImage.exists(key="bad"))
     fields = await fresh(browser)
     assert "<img src=x" not in browser.html
     answer = await check(browser, fields | {"os_name": bad})
@@ -360,3 +363,17 @@ async def test_messages_call_fields_in_the_readers_language(browser: Browser, al
     told = said(browser.html)
     assert told["vm_uuid-error"].startswith("名称")
     assert told["ram_num-error"].startswith("内存")
+
+
+async def test_a_password_that_must_be_typed_again_is_told(browser: Browser, alpha: FakeWorld) -> None:
+    """The page does not send it back, and an empty field is taken as it is: that is said until it is typed again."""
+    fields = await fresh(browser) | {"vm_uuid": "a b", "os_pass": "s3cret-1"}
+    await browser.post("/vms/new", **fields)
+    assert (browser.status, "s3cret-1" in browser.html) == (400, False)
+    assert "Type the password again" in said(browser.html)["os_pass-warning"]
+    assert "with the image's password" in browser.text, "what would be made now"
+    given = form_values(browser.html) | {"vm_uuid": "ab"}
+    assert "os_pass-warning" in said(await check(browser, given))
+    assert "os_pass-warning" not in said(await check(browser, given | {"os_pass": "s3cret-1"}))
+    await browser.post("/vms/new", **(await fresh(browser) | {"vm_uuid": "a b"}))
+    assert "os_pass-warning" not in said(browser.html), "none was typed"

@@ -105,7 +105,7 @@ async def test_more_than_there_is(browser: Browser, still: Host) -> None:
     await Host.all().update(status=None)
     await browser.get("/")
     assert "60 /" not in browser.text
-    assert re.search(r'data-label="Cores given">\s*60\s*<', browser.html)
+    assert re.search(r'data-label="Cores allocated">\s*60\s*<', browser.html)
 
 
 @pytest.mark.parametrize(

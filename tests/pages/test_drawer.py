@@ -116,3 +116,26 @@ async def test_it_is_live(app: Quart, browser: Browser, alpha: FakeWorld, servic
         await events.until('id="drawer-body"', f'id="drawer-{task.id}"', "Done")
         assert any('id="drawer-head" hx-swap-oob="morph"' in event for event in events.seen)
         assert not any("<details" in event for event in events.seen), "open or closed is the reader's"
+
+
+async def test_closed_it_says_how_the_last_ended(
+    app: Quart, browser: Browser, alpha: FakeWorld, services: Services
+) -> None:
+    """And why it failed, live: whoever asked for it is still on the page where that was."""
+    await Task.all().delete()
+    await browser.get("/logs")
+    assert "No running tasks" in browser.text
+    alpha.behaviour = Behaviour(manner=Manner.FAILING, fail_at={"power": 1})
+    async with Events(app, browser, "nothing") as events:
+        await services.power.act(PANEL, await vm_named("vm-0004"), PowerAction.START)
+        await events.until('id="drawer-head"', "Failed", "vm-0004", "The fake host failed at step 1")
+    await browser.get("/logs")
+    head = browser.html[browser.html.index('id="drawer-head"') : browser.html.index('id="drawer-body"')]
+    for piece in ("Failed", "Change a VM", "vm-0004", "The fake host failed at step 1", "<time"):
+        assert piece in head, piece
+    alpha.behaviour = None
+    done = await services.power.act(PANEL, await vm_named("vm-0004"), PowerAction.START)
+    assert (await services.tasks.wait(done.id, 10)).status is TaskStatus.SUCCEEDED
+    await browser.get("/logs")
+    head = browser.html[browser.html.index('id="drawer-head"') : browser.html.index('id="drawer-body"')]
+    assert ("Done" in head, "is Running" in head) == (True, False), "the page itself shows what was done"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import socket
+import threading
+from pathlib import Path
 
 from panel.engines.fake.behaviour import Behaviour, Manner
 from panel.engines.fake.engine import FakeEngine
@@ -46,6 +49,36 @@ async def test_connection_test(browser: Browser) -> None:
     response = await browser.client.post("/hosts/new", form=form, headers=headers)
     assert response.status_code == 200, "htmx swaps only what succeeded"
     assert 'id="test-result"' in (await response.get_data()).decode()
+    form = {"engine_type": "proxmox", "server_name": "new-1", "test": "1", "csrf_token": browser.csrf}
+    response = await browser.client.post("/hosts/new", form=form, headers=headers)
+    assert "Password or token secret: This is needed." in (await response.get_data()).decode(), "as the form calls it"
+
+
+async def test_a_secret_that_must_be_typed_again_is_told(browser: Browser) -> None:
+    """A form that is given back has no secrets: those that were typed say so, the others do not."""
+    await browser.get("/hosts/new?engine=proxmox")
+    fields = {"engine_type": "proxmox", "server_name": "a b", "server_addr": "pve", "server_user": "root@pam"}
+    await browser.post("/hosts/new", **fields, server_pass="s3cret", ssh_pass="")
+    assert (browser.status, "s3cret" in browser.html) == (400, False)
+    assert browser.text.count("Type it again: what is secret is not sent back.") == 1
+    assert re.search(r'id="server_pass-error">.*?Type it again', browser.html)
+    await browser.get("/hosts/new?engine=proxmox")
+    assert "Type it again" not in browser.text
+
+
+async def test_a_certificate_that_is_missing_is_told_beside_the_address(browser: Browser, tmp_path: Path) -> None:
+    """libvirt over TLS: what is wrong with the certificates stands where ``pkipath`` was typed."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=server.accept, daemon=True)
+        thread.start()
+        await browser.get("/hosts/new?engine=libvirt")
+        address = f"qemu+tls://127.0.0.1:{server.getsockname()[1]}/system?pkipath={tmp_path}/none"
+        fields = {"engine_type": "libvirt", "server_name": "new-1", "server_addr": address, "test": "1"}
+        await browser.post("/hosts/new", **fields)
+        thread.join(timeout=10)
+    assert (browser.status, 'id="server_addr-error"' in browser.html) == (400, True)
+    assert f"There is no folder {tmp_path}/none on the panel" in browser.text
+    assert "pkipath" in browser.text
 
 
 async def test_add_change_disable_delete(browser: Browser, services: Services) -> None:
@@ -90,7 +123,7 @@ async def test_host_page(browser: Browser, alpha: FakeWorld, services: Services)
 
     await until(listed)
     await browser.get("/hosts/alpha")
-    for words in ("Online", "Capacity", "16 cores", "Given to VMs: 75", "Virtual machines (30)", "Machine vm-0001"):
+    for words in ("Online", "Capacity", "16 cores", "Allocated to VMs: 75", "Virtual machines (30)", "Machine vm-0001"):
         assert words in browser.text, words
     await browser.get("/hosts/alpha?tab=images")
     for words in ("Windows 10 x64", "40 GiB", "330 MiB", "/fake/disks/left.qcow2", "3 GiB"):

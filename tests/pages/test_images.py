@@ -12,6 +12,7 @@ import pytest
 from quart import Quart
 
 from panel.bodies import WAITING, BoundedBody, BoundedHttpConnection
+from panel.engines.fake.engine import FakeEngine
 from panel.engines.fake.world import FakeWorld, world
 from panel.errors import InvalidInput
 from panel.models import Host, HostImage, Task, Vm
@@ -72,7 +73,11 @@ async def test_the_list(browser: Browser, here: Host) -> None:
     assert ('value="real"' in browser.html, "install" in browser.html) == (True, False)
 
 
-async def test_another_machine_has_no_buttons(alpha: FakeWorld, browser: Browser) -> None:
+async def test_a_machine_that_takes_no_files_has_no_buttons(
+    alpha: FakeWorld, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    less = replace(FakeEngine.capabilities, image_files=False)
+    monkeypatch.setattr("panel.services.images.capabilities", lambda _kind: less)
     await browser.get("/hosts/alpha?tab=images")
     assert "another machine" in browser.text
     for nothing in ("Catalogue", "Add by URL", "upload-form", "remove="):
@@ -82,6 +87,14 @@ async def test_another_machine_has_no_buttons(alpha: FakeWorld, browser: Browser
     await browser.get("/hosts/alpha?tab=images")
     await browser.post("/hosts/alpha/images/debian-12.qcow2/remove")
     assert "another machine" in browser.text
+
+
+async def test_another_machine_is_sent_them(alpha: FakeWorld, here: Host, browser: Browser) -> None:
+    await browser.get("/hosts/alpha?tab=images")
+    for text in ("Catalogue", "Add by URL", "Without JavaScript", "sends the file"):
+        assert text in browser.text
+    await browser.get(TAB)
+    assert "sends the file" not in browser.text
 
 
 async def test_add_by_url(browser: Browser, here: Host, services: Services, folder: Path) -> None:
@@ -185,7 +198,7 @@ async def test_an_upload(browser: Browser, here: Host, services: Services, folde
     assert (await uploader.ask(path))[1]["data"]["offset"] == PIECE
     await browser.get(TAB)
     assert 'data-file="my.img"' in browser.html
-    assert "To go on, choose the same file again." in browser.text
+    assert "If it stops, choose the same file to go on." in browser.text
     await uploader.ask(f"{path}/pieces?offset={PIECE}", data=data[PIECE:])
     await browser.get(TAB)
     assert "everything came" in browser.text

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from panel.engines.fake.world import FakeWorld
+from panel.engines.types import PowerAction, SnapshotAction, VmChange
 from panel.errors import Forbidden
 from panel.i18n import Text
-from panel.models import LogEntry
+from panel.models import LogEntry, TaskStatus
 from panel.pages.logexport import harmless
-from panel.security import Actor, Source
+from panel.security import PANEL, Actor, Source
 from panel.services import audit as module
 from panel.services.audit import LogFilter
 from panel.services.container import Services
 from panel.services.texts import pack
-from tests.pages.conftest import Browser
+from tests.pages.conftest import Browser, vm_named
 
 NEW_YEAR = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -134,3 +137,32 @@ async def test_only_whoever_is_logged_in(stranger: Browser) -> None:
     for path in ("/logs", "/logs.csv", "/logs.jsonl"):
         await stranger.get(path)
         assert stranger.path.startswith("/login"), path
+
+
+async def test_what_was_asked_of_a_vm(browser: Browser, alpha: FakeWorld, services: Services) -> None:
+    """Which power action, which snapshot, what was changed: not only that something was. Each in the reader's language."""
+    vm = await vm_named("vm-0001")
+    for task in (
+        services.power.act(PANEL, vm, PowerAction.STOP),
+        services.snapshots.act(PANEL, vm, SnapshotAction.TAKE, "before"),
+        services.snapshots.act(PANEL, vm, SnapshotAction.ROLLBACK, "before"),
+        services.vms.update(PANEL, vm, VmChange(cpu_count=3, memory_mib=3072)),
+        services.vms.update(PANEL, vm, VmChange(), limits={"speed_up": 10}),
+    ):
+        assert (await services.tasks.wait((await task).id, 10)).status is TaskStatus.SUCCEEDED
+    await browser.get("/logs?object=alpha/vm-0001")
+    text = html.unescape(browser.text)
+    for words in ("Change a VM's power: force off", "Take snapshot before", "Roll back to snapshot before",
+                  "Change a VM: CPUs, Memory", "Change a VM vm.update"):  # fmt: skip
+        assert words in text, words
+    await browser.get("/tasks")
+    text = html.unescape(browser.text)
+    for words in (
+        "Change a VM's power: force off The VM is stopped.",
+        "Take snapshot before",
+        "Change a VM: CPUs, Memory",
+    ):
+        assert words in text, words
+    browser.headers["Accept-Language"] = "zh"
+    await browser.get("/logs?object=alpha/vm-0001&action=vm.power")
+    assert "强制关机" in browser.text

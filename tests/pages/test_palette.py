@@ -95,7 +95,7 @@ async def test_what_is_not_possible_says_why_and_what_is_grave_asks(browser: Bro
     await found(browser, "start vm-0001")
     option = one(browser, "Start Machine vm-0001")
     assert 'aria-disabled="true"' in option
-    assert "VM vm-0001 is Running: Start is not possible." in option
+    assert "VM vm-0001 is running: start is not possible." in option
     await found(browser, "force off vm-0001")
     option = one(browser, "Force off Machine vm-0001")
     assert "data-confirm=" in option
@@ -118,7 +118,7 @@ async def test_hosts_and_places(browser: Browser, alpha: FakeWorld) -> None:
     groups = dict(await found(browser, "alpha"))
     assert groups["Hosts"] == ["alpha", "Create VM on alpha"]
     assert len(groups["Virtual machines"]) == VMS_SHOWN
-    assert dict(await found(browser, "theme"))["Actions"] == ["Light theme", "Dark theme", "Theme of the system"][:2]
+    assert dict(await found(browser, "theme"))["Actions"] == ["Light theme", "Dark theme", "System theme"][:2]
     browser.headers["Accept-Language"] = "zh"
     assert len(dict(await found(browser, "logs"))) == 1, "English words find pages in Chinese too"
 

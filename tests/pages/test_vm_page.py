@@ -150,9 +150,11 @@ async def test_every_action_checks_the_token(browser: Browser, alpha: FakeWorld)
 
 
 async def test_danger_says_what_goes_and_what_stays(browser: Browser, alpha: FakeWorld, services: Services) -> None:
-    """Disks of the panel's, addresses and forwards by name; files of others stay; nothing else is dangerous there."""
+    """Disks of the panel's, snapshots, addresses and forwards by name; files of others stay; nothing else is dangerous there."""
     await browser.get(f"{ON}?tab=danger")
     assert "These files stay on the host" in browser.text
+    assert "This cannot be undone. With the VM" in browser.text
+    assert "disks is lost" not in browser.text, "they stay"
     assert "/fake/foreign/vm-0001.qcow2" in browser.text
     await browser.get("/vms/new")
     await browser.post(
@@ -175,12 +177,17 @@ async def test_danger_says_what_goes_and_what_stays(browser: Browser, alpha: Fak
         internal_ip="",
         count="2",
     )
+    await browser.get("/hosts/alpha/vms/web-1?tab=snapshots")
+    await browser.post("/hosts/alpha/vms/web-1/snapshot", action="take", snapshot="before-upgrade")
+    await done(services, "vm.snapshot")
     await browser.get("/hosts/alpha/vms/web-1?tab=danger")
+    assert "what is on its disks is lost" in browser.text
     vm = await vm_named("web-1")
     goes = re.search(r'id="goes">(.*?)</dl>', browser.html, re.S)
     assert goes is not None
     assert f"web-1-{vm.ref}.qcow2" in goes[1]
     assert "TCP 20080–20081" in goes[1]
+    assert "before-upgrade" in goes[1]
     assert "192.168.1." in goes[1]
     assert "These files stay" not in browser.text
     assert 'value="stop"' not in browser.html[browser.html.index('id="goes"') :].split("</main>")[0]
@@ -212,13 +219,17 @@ async def test_the_screen_is_for_whoever_is_logged_in(stranger: Browser, alpha: 
 
 
 async def test_why_there_is_no_picture(browser: Browser, alpha: FakeWorld, services: Services) -> None:
-    """Off, disabled, a host that does not answer: said calmly, in the picture's place."""
+    """Off, being made, disabled, a host that does not answer: said calmly, in the picture's place."""
     await browser.get(OFF)
     assert "The VM is not running, so it has no screen." in browser.text
     assert f'hx-get="{OFF}/screen"' not in browser.html
     await browser.get(f"{OFF}/screen")
     assert browser.status == 200
     assert "The VM is not running, so it has no screen." in browser.text
+    await services.observer.stop()
+    await Vm.filter(name="vm-0008").update(creating=True, state=PowerState.UNKNOWN)
+    await browser.get("/hosts/alpha/vms/vm-0008")
+    assert ("The VM is being made." in browser.text, "its host does not answer" in browser.text) == (True, False)
     alpha.behaviour = Behaviour(manner=Manner.REFUSING, only=frozenset({"screenshot"}))
     await browser.get(f"{ON}/screen")
     assert browser.status == 200
@@ -238,7 +249,7 @@ async def test_a_hung_screen_hangs_no_page(browser: Browser, alpha: FakeWorld) -
 
 
 async def test_freshness_in_the_head(browser: Browser, alpha: FakeWorld) -> None:
-    """When it was seen; since when it is not."""
+    """How long ago it was seen, which fits on a phone; whether it still should be."""
     await browser.get(ON)
     assert re.search(r'<span class="fresh-word">Seen</span> <time[^>]* data-relative', browser.html)
     alpha.behaviour = Behaviour(manner=Manner.REFUSING)
@@ -248,4 +259,4 @@ async def test_freshness_in_the_head(browser: Browser, alpha: FakeWorld) -> None
 
     await until(lost)
     await browser.get(ON)
-    assert re.search(r'<span class="fresh-word">Not seen since</span> <time[^>]* data-local', browser.html)
+    assert re.search(r'<span class="fresh-word">Last seen</span> <time[^>]* data-relative', browser.html)

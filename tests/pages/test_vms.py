@@ -135,7 +135,7 @@ async def test_impossible_power_is_told(browser: Browser, alpha: FakeWorld) -> N
     await browser.get("/hosts/alpha/vms/vm-0004")
     token = browser.csrf
     await browser.post("/hosts/alpha/vms/vm-0004/power", action="stop")
-    assert "VM vm-0004 is Stopped: Force off is not possible." in browser.text
+    assert "VM vm-0004 is stopped: force off is not possible." in browser.text
     path, form = "/hosts/alpha/vms/vm-0004/power", {"action": "stop", "csrf_token": token}
     fragment = await browser.client.post(path, form=form, headers={"HX-Request": "true"})
     assert fragment.status_code == 409
@@ -240,7 +240,8 @@ async def test_create_is_name_image_create(browser: Browser, alpha: FakeWorld, s
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [("vm_uuid", "", "This is needed."), ("vm_uuid", "a b", "Name must be 1 to 63"), ("vm_uuid", "vm-0001", "already"),
-     ("cpu_num", "two", "whole number"), ("cpu_num", "0", "CPUs must be between"), ("ram_num", "1", "Memory must be between"),
+     ("cpu_num", "two", "whole number"), ("cpu_num", "0", "CPUs must be between"),
+     ("ram_num", "1", "Memory must be between 16 and 16777216 MiB."),
      ("hdd_num", "1", "too small"), ("mac_addr", "zz", "unicast MAC"), ("os_name", "Plan 9", "No image Plan 9"),
      ("net_mode", "carrier-pigeon", "Choose one of the list"), ("host", "nope", "Choose one of the list"),
      ("vm_name", "x" * 201, "Title must be one line"), ("os_pass", "x" * 129, "Password must be"),

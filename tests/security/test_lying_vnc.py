@@ -80,6 +80,18 @@ async def test_one_that_falls_silent_is_given_up(words: bytes, monkeypatch: pyte
             await rfb.open_screen("127.0.0.1", port, "password")
 
 
+async def test_on_a_socket_nothing_is_said_of_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a screen that is reached in a way of its own (SSH, a tunnel), no port and no firewall is to blame."""
+    monkeypatch.setattr(rfb, "OPEN_SECONDS", 0.3)
+    for then_end, words in ((False, "did not answer within"), (True, "hung up before it had greeted")):
+        async with liar(b"", then_end=then_end) as port:
+            with pytest.raises(PanelError, match=words) as caught:
+                await rfb.open_screen("far", 0, "password", lambda: asyncio.open_connection("127.0.0.1", port))
+        assert "on host far" in str(caught.value)
+        assert "port" not in str(caught.value)
+        assert "firewall" not in str(caught.value)
+
+
 @pytest.mark.parametrize("words", [b"", b"RFB 003.008\n\xff"], ids=["greeting", "types"])
 async def test_one_that_never_stops_is_not_kept_in_memory(words: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rfb, "OPEN_SECONDS", 2.0)

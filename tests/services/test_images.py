@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from panel.engines.fake.engine import FakeEngine
 from panel.engines.fake.world import world
 from panel.engines.types import EngineKind
 from panel.errors import Conflict, InvalidInput, NotFound, PanelError, TooLarge
@@ -249,7 +250,9 @@ async def test_after_a_crash(services: Services, here: Host, folder: Path, serve
     assert services.tasks.repeatable(await services.tasks.get(dead.id))
 
 
-async def test_what_is_refused_at_once(services: Services, here: Host, folder: Path, server: FileServer) -> None:
+async def test_what_is_refused_at_once(
+    services: Services, here: Host, folder: Path, server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server.file("/x.img", raw())
     (folder / "there.qcow2").write_bytes(b"")
     begin = services.downloads.begin
@@ -269,6 +272,8 @@ async def test_what_is_refused_at_once(services: Services, here: Host, folder: P
         with pytest.raises(Conflict, match="already"):
             await begin(ADMIN, here, FetchRequest(server.url("/x.img"), name=name))
     await services.hosts.create(ADMIN, "far", far_away())
+    less = replace(FakeEngine.capabilities, image_files=False)
+    monkeypatch.setattr("panel.services.images.capabilities", lambda _kind: less)
     with pytest.raises(Conflict, match="another machine"):
         await begin(ADMIN, await services.hosts.get("far"), FetchRequest(server.url("/x.img")))
     assert not await Task.exists()

@@ -54,6 +54,23 @@ def test_what_is_no_identifier(value: str) -> None:
         check_identifier(value, "x")
 
 
+@pytest.mark.parametrize("value", ["", "  ", "\u200b", "\u200b \u2060", "\ufeff", "\u00ad"])
+def test_a_title_with_nothing_to_see_is_empty(value: str) -> None:
+    assert check_title(value, "vm_name") == ""
+
+
+@pytest.mark.parametrize("char", "\u202a\u202e\u2066\u2069")
+def test_a_title_turns_nothing_round(char: str) -> None:
+    """https://trojansource.codes: what follows it on a page would read backwards."""
+    with pytest.raises(InvalidInput):
+        check_title(f"paid{char}txt", "vm_name")
+
+
+@pytest.mark.parametrize("value", ["👨\u200d👩\u200d👧", "می\u200cخواهم", "测试虚拟机", "سيرفر", "a b"])
+def test_a_title_may_be_of_any_language(value: str) -> None:
+    assert check_title(f" {value} ", "vm_name") == value
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.lists(hexes, min_size=6, max_size=6), st.sampled_from([":", "-"]), st.booleans())
 def test_macs_are_unicast_and_come_out_in_one_form(octets: list[int], separator: str, upper: bool) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import replace
 from math import inf, nan
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -93,6 +95,40 @@ async def test_rates_are_differences(rounds: Rounds) -> None:
     assert vm.cpu_percent is None
     vm, _news = await rounds.see(replace(later, cpu_seconds=1001.0))
     assert vm.cpu_percent == 100.0, "never above"
+
+
+@pytest.mark.parametrize("moment", ["before it is written", "while it is written"])
+async def test_what_an_action_found_is_not_undone_by_a_round(
+    rounds: Rounds, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """A round that saw the disk before it grew is still being stored when the action writes down its new size."""
+    await rounds.see(SEEN)
+    vm, store, waits = await Vm.get(name="vm-1"), module.write_changes, rounds.observations._courtesy.give_way
+    acting: list[asyncio.Task[None]] = []
+
+    async def act() -> None:
+        rounds.clock.now += 0.1
+        acting.append(asyncio.create_task(rounds.observations.apply_one(vm, replace(SEEN, disk_gib=51.0))))
+        await asyncio.wait(acting, timeout=0.2)
+
+    async def writing(*args: Any) -> None:
+        if moment == "while it is written":
+            await act()
+        await store(*args)
+
+    async def waiting_for_others() -> None:
+        await waits()
+        if not acting and moment == "before it is written" and looked:
+            await act()
+        looked.append(True)
+
+    looked: list[bool] = []
+    monkeypatch.setattr(module, "write_changes", writing)
+    monkeypatch.setattr(rounds.observations._courtesy, "give_way", waiting_for_others)
+    await rounds.see(replace(SEEN, disk_gib=50.0))
+    await asyncio.gather(*acting)
+    assert acting
+    assert (await Vm.get(name="vm-1")).disk_gib == 51.0
 
 
 async def test_rates_that_the_hypervisor_tells_are_taken(rounds: Rounds) -> None:

@@ -139,6 +139,7 @@ async def test_garbage_does_not_end_the_observation(services: Services) -> None:
 
 async def test_a_database_that_fails_for_a_moment(services: Services, fake_host: str) -> None:
     """The observer must outlive it."""
+    await health("host1", "online")  # the fixture waits for its images, which are stored before that is
     connection = connections.get("default")
     await connection.execute_script("ALTER TABLE host RENAME TO gone")
     await asyncio.sleep(0.6)

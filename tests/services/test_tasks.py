@@ -79,6 +79,14 @@ async def test_progress_never_goes_back_and_ends_at_100(services: Services, fake
     assert seen[-1] == 100
 
 
+async def test_its_times_are_in_order(services: Services, fake_host: str) -> None:
+    await make(services)
+    task = await Task.get(kind="vm.create")
+    assert task.started_at is not None
+    assert task.ended_at is not None
+    assert task.created_at <= task.started_at <= task.ended_at
+
+
 async def test_a_lock_is_held_by_the_database(services: Services, fake_host: str) -> None:
     vm = await make(services)
     held = await left(services, "vm.update", vm)

@@ -37,8 +37,8 @@ def reply(password: str, challenge: bytes) -> bytes:
 async def open_screen(
     host: str, port: int, password: str, dial: Callable[[], Awaitable[Streams]] | None = None
 ) -> Streams:
-    """Connect (by ``dial``, when it is no plain TCP port) and authenticate. What comes back speaks RFB 3.8 from its first byte
-    and asks for no password.
+    """Connect (by ``dial``, when it is no plain TCP port of a host that the panel reaches; ``port`` 0: no port at all) and
+    authenticate. What comes back speaks RFB 3.8 from its first byte and asks for no password.
 
     Raises:
         HostUnreachable, EngineTimeout: nobody there, or nobody who speaks RFB.
@@ -51,12 +51,18 @@ async def open_screen(
             await _log_in(reader, writer, password)
     except TimeoutError as error:
         _abort(writer)
-        raise EngineTimeout(
-            _("The VM's screen ({host}, port {port}) did not answer within {seconds} s."),
-            host=host, port=port, seconds=round(OPEN_SECONDS),
-        ) from error  # fmt: skip
+        silent = (
+            _("The VM's screen ({host}, port {port}) did not answer within {seconds} s.")
+            if port
+            else _("The VM's screen on host {host} did not answer within {seconds} s.")
+        )
+        raise EngineTimeout(silent, host=host, port=port, seconds=round(OPEN_SECONDS)) from error
     except (OSError, asyncio.IncompleteReadError) as error:
         _abort(writer)
+        if dial:
+            raise HostUnreachable(
+                _("The VM's screen on host {host} hung up before it had greeted. Is the VM still running?"), host=host
+            ) from error
         raise HostUnreachable(
             _("Nobody answers on the port of the VM's screen ({host}, port {port}). Open it in the host's firewall for the "
               "panel's machine."),

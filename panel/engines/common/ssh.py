@@ -20,8 +20,9 @@ from typing import Any
 
 import asyncssh
 
+from panel.engines.common.sshtrust import check_key_file, known_hosts, untrusted
 from panel.engines.types import SshEndpoint
-from panel.errors import EngineFailure, EngineTimeout, HostUnreachable, PanelError
+from panel.errors import EngineFailure, EngineTimeout, HostUnreachable
 from panel.i18n import gettext_noop as _
 
 asyncssh.set_log_level(logging.CRITICAL)  # what matters comes out as an error; commands and names stay out of the log
@@ -32,8 +33,6 @@ IDLE_SECONDS = 120.0  # a connection that nobody uses is closed
 CLOSE_SECONDS = 2.0
 MOST_SESSIONS = 4  # at once on a connection; sshd's default MaxSessions is 10
 MOST_OUTPUT_BYTES = 8 * 1024 * 1024
-SYSTEM_KNOWN_HOSTS = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
-USER_KNOWN_HOSTS = ("known_hosts", "known_hosts2")  # in ~/.ssh
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +112,8 @@ class SshConnection:
     async def channel(
         self, host: str, port: int
     ) -> AsyncIterator[tuple[asyncssh.SSHReader[bytes], asyncssh.SSHWriter[bytes]]]:
-        """A TCP connection from the host itself to ``host``:``port``, through ours (RFC 4254, 7.2).
+        """A connection from the host itself to ``host``:``port``, or to the unix socket ``host`` (an absolute path), through ours
+        (RFC 4254, 7.2; OpenSSH's PROTOCOL, 2.4).
 
         Raises:
             OSError: nobody listens there.
@@ -131,11 +131,16 @@ class SshConnection:
             connection, fresh = await self._connected()
             try:
                 async with asyncio.timeout(CONNECT_SECONDS):
+                    if host.startswith("/"):
+                        return await connection.open_unix_connection(host, encoding=None)
                     return await connection.open_connection(host, port, encoding=None)
             except asyncssh.ChannelOpenError as error:
                 if error.code == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED:
                     raise EngineFailure(
-                        _("The sshd of host {host} forbids tunnels. Set AllowTcpForwarding local in its sshd_config."),
+                        _(
+                            "The sshd of host {host} forbids tunnels. Set AllowTcpForwarding local (of sockets: "
+                            "AllowStreamLocalForwarding local) in its sshd_config."
+                        ),
                         host=self.endpoint.name,
                     ) from error
                 if not connection.is_closed():
@@ -243,8 +248,8 @@ class SshConnection:
 
     async def _connect(self) -> asyncssh.SSHClientConnection:
         to = self.endpoint
-        known = await asyncio.to_thread(_known_hosts)
-        await asyncio.to_thread(_check_key_file, to)
+        known = await asyncio.to_thread(known_hosts)
+        await asyncio.to_thread(check_key_file, to)
         options: dict[str, Any] = {
             "known_hosts": known,
             "gss_host": None,
@@ -261,7 +266,7 @@ class SshConnection:
             async with asyncio.timeout(CONNECT_SECONDS):
                 return await asyncssh.connect(to.host, **options)
         except asyncssh.HostKeyNotVerifiable as error:
-            raise _untrusted(to, known) from error
+            raise untrusted(to, known) from error
         except asyncssh.PermissionDenied as error:
             raise HostUnreachable(
                 _(
@@ -331,51 +336,6 @@ def _end(channel: asyncssh.SSHClientChannel[bytes]) -> None:
 def _returncode(channel: asyncssh.SSHClientChannel[bytes]) -> int | None:
     code = channel.get_returncode()
     return None if code is None else code if code >= 0 else 128 - code
-
-
-def _known_hosts() -> asyncssh.SSHKnownHosts:
-    """All known hosts of the panel's user and of the machine. A line that nobody understands is passed over, as ssh does."""
-    folder = Path("~/.ssh").expanduser()
-    known = asyncssh.import_known_hosts("")
-    for path in (*(folder / name for name in USER_KNOWN_HOSTS), *map(Path, SYSTEM_KNOWN_HOSTS)):
-        with suppress(OSError):
-            for line in path.read_text(errors="replace").splitlines():
-                with suppress(ValueError):
-                    known.load(line + "\n")
-    return known
-
-
-def _check_key_file(to: SshEndpoint) -> None:
-    if to.key_file and not os.access(to.key_file, os.R_OK):
-        raise HostUnreachable(
-            _("The SSH key file {path} for host {host} is not there, or the panel may not read it (ssh_key_file)."),
-            path=to.key_file,
-            host=to.name,
-        )
-
-
-def _untrusted(to: SshEndpoint, known: asyncssh.SSHKnownHosts) -> PanelError:
-    """Why a host's key is not to be trusted: another one is known, or none."""
-    port = to.port or 22
-    where = to.host if port == 22 else f"[{to.host}]:{port}"
-    if any(asyncssh.match_known_hosts(known, to.host, "", port)):
-        return HostUnreachable(
-            _(
-                "The SSH key of host {host} is not the one that is known. Either the host was installed anew, or somebody stands "
-                "between. When you know why: ssh-keygen -R {where}, then make the new key known as for a new host."
-            ),
-            host=to.name,
-            where=where,
-        )
-    return HostUnreachable(
-        _(
-            "The SSH key of host {host} is not known to the panel's user. Run ssh-keyscan -p {port} {address}, compare the key "
-            "with the host's own (/etc/ssh/ssh_host_*_key.pub), and put the line into ~/.ssh/known_hosts."
-        ),
-        host=to.name,
-        port=port,
-        address=to.host,
-    )
 
 
 def _reason(error: Exception) -> str:

@@ -22,7 +22,8 @@ class Tunnels:
         self._open: set[asyncio.Task[None]] = set()
 
     async def dial(self, host: str, port: int) -> Streams:
-        """Connect from the far side. Raises as ``SshConnection.channel``. Closing the writer, or ``close``, ends it."""
+        """Connect from the far side, to a port or (``host`` is its path) a unix socket. Raises as ``SshConnection.channel``.
+        Closing the writer, or ``close``, ends it."""
         ready: asyncio.Future[Streams] = asyncio.get_running_loop().create_future()
         task = asyncio.get_running_loop().create_task(self._carry(host, port, ready), name=f"tunnel {port}")
         self._open.add(task)

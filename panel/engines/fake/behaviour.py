@@ -11,7 +11,7 @@ from panel.engines.types import Reporter
 from panel.errors import EngineFailure, HostUnreachable, InvalidInput
 from panel.i18n import gettext_noop as _
 
-MUTATING = frozenset({"create", "update", "delete", "power", "password", "snapshot"})
+MUTATING = frozenset({"create", "update", "delete", "power", "password", "snapshot", "put_image"})
 
 
 class Manner(StrEnum):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from ipaddress import ip_address, ip_network
 
-from panel.engines.fake.images import ISOS, find_image, images_of
+from panel.engines.fake.images import find_image, images_of, isos_of
 from panel.engines.fake.world import FakeNetwork, FakeVm, FakeWorld
 from panel.engines.types import BootDevice, VmChange, VmSpec
 from panel.errors import Conflict, InvalidInput
@@ -25,7 +25,7 @@ def check_spec(world: FakeWorld, spec: VmSpec, folder: str = "") -> None:
         )
     check_sizes(spec.title, spec.cpu_count, spec.memory_mib)
     if spec.image is not None:
-        check_image(spec.image, spec.disk_gib, folder)
+        check_image(world, spec.image, spec.disk_gib, folder)
     if spec.disk_gib < 1:
         raise InvalidInput(_("A disk has at least 1 GiB."), field="hdd_num")
     if world.named(spec.name) or spec.name in world.making:
@@ -34,11 +34,11 @@ def check_spec(world: FakeWorld, spec: VmSpec, folder: str = "") -> None:
         raise Conflict(_("The VM {ref} exists already."), ref=spec.ref)
 
 
-def check_image(name: str, disk_gib: int, folder: str = "") -> None:
+def check_image(world: FakeWorld, name: str, disk_gib: int, folder: str = "") -> None:
     """``InvalidInput`` unless the host has the image and the disk holds it."""
-    image = find_image(name, folder)
+    image = find_image(name, folder, world.images)
     if image is None:
-        known = ", ".join(item.name for item in images_of(folder))
+        known = ", ".join(item.name for item in images_of(folder, world.images))
         raise InvalidInput(_("No image {name}. This host has: {known}."), field="os_name", name=name, known=known)
     if image.virtual_gib > disk_gib:
         raise InvalidInput(
@@ -59,15 +59,16 @@ def check_sizes(title: str | None, cpu_count: int | None, memory_mib: int | None
         raise InvalidInput(_("A VM has at least 16 MiB of memory."), field="ram_num")
 
 
-def check_change(vm: FakeVm, change: VmChange) -> None:
+def check_change(world: FakeWorld, vm: FakeVm, change: VmChange) -> None:
     """``InvalidInput`` unless the whole of ``change`` can be done."""
     check_sizes(change.title, change.cpu_count, change.memory_mib)
     if change.disk_gib is not None and change.disk_gib < vm.disk_gib:
         raise InvalidInput(
             _("The disk has {size} GiB already: it can grow, not shrink."), field="hdd_num", size=vm.disk_gib
         )
-    if change.iso and change.iso not in {iso.name for iso in ISOS}:
-        known = ", ".join(iso.name for iso in ISOS)
+    isos = [iso.name for iso in isos_of(world.images)]
+    if change.iso and change.iso not in isos:
+        known = ", ".join(isos)
         raise InvalidInput(
             _("There is no ISO file {name} on this host. It has: {names}."), field="iso", name=change.iso, names=known
         )

@@ -18,12 +18,13 @@ from panel.engines.fake.consoles import Consoles
 from panel.engines.fake.fields import FIELDS
 from panel.engines.fake.forwards import change_forwards
 from panel.engines.fake.hardware import apply, make_vm, waits, wanted
-from panel.engines.fake.images import ISOS, images_of
+from panel.engines.fake.images import drop, images_of, isos_of, put
 from panel.engines.fake.power import leads_to
 from panel.engines.fake.screen import picture
 from panel.engines.fake.view import HOST_CPUS, HOST_MEMORY_MIB, ON, view_garbage, view_host, view_network, view_vm
 from panel.engines.fake.world import GIB, SEED_BYTES, FakeVm, FakeWorld, world
 from panel.engines.hosttypes import HostInfo, HostStatus, Image, Iso, Leftover, NativeForward, NetworkInfo
+from panel.engines.imagetypes import ImagePut
 from panel.engines.types import (
     ChangeOutcome,
     DeleteOutcome,
@@ -65,6 +66,7 @@ class FakeEngine(Engine):
         ssh_keys=True,
         scan=True,
         images=True,
+        image_files=True,
         networks=True,
         native_forwards=True,
         iso=True,
@@ -209,7 +211,7 @@ class FakeEngine(Engine):
         await report.step(_("Writing the first-boot settings."), percent=50)
         here.add_disk(f"{base}.iso", spec.ref, SEED_BYTES)
         await report.step(_("Defining the VM."), percent=70)
-        here.vms[spec.ref] = make_vm(spec, self.connection.images_path)
+        here.vms[spec.ref] = make_vm(here, spec, self.connection.images_path)
         here.changed(spec.ref, "create")
         if spec.start:
             await report.step(_("Starting the VM."), percent=90)
@@ -221,10 +223,10 @@ class FakeEngine(Engine):
         start."""
         await self.behaviour.enter("update")
         report = self.behaviour.reporter("update", report)
-        check_change(self._vm(ref), change)
+        check_change(self.world, self._vm(ref), change)
         await report.step(_("Changing the VM."), percent=50)
         vm = self._vm(ref)
-        check_change(vm, change)
+        check_change(self.world, vm, change)
         live: list[str] = []
         later: list[str] = []
         pretend = "update" in self.behaviour.lies
@@ -260,12 +262,13 @@ class FakeEngine(Engine):
     async def console(self, ref: str) -> ConsoleTarget:
         """A screen that draws; each viewer has its own."""
         await self.behaviour.enter("console")
-        vm = self._vm(ref)
-        if vm.state not in ON:
-            raise Conflict(
-                _("{name} is {state}: it has no screen. Start it first."), name=vm.name, state=vm.state.value
-            )
+        vm = self._shown(ref)
         return self._consoles.screen(vm.title or vm.name, lambda: self._screen_seconds(vm))
+
+    def _shown(self, ref: str) -> FakeVm:
+        if (vm := self._vm(ref)).state in ON:
+            return vm
+        raise Conflict(_("{name} is {state}: it has no screen. Start it first."), name=vm.name, state=vm.state.value)
 
     async def text_console(self, ref: str) -> TextTarget:
         """A small shell, for one at a time."""
@@ -310,7 +313,7 @@ class FakeEngine(Engine):
     async def list_images(self) -> list[Image]:
         """The same three on every fake host, and the files of its folder."""
         await self.behaviour.enter("images")
-        return images_of(self.connection.images_path)
+        return images_of(self.connection.images_path, self.world.images)
 
     @property
     def images_folder(self) -> Path | None:
@@ -323,18 +326,26 @@ class FakeEngine(Engine):
         return self.world.drawn_on.get(key, [])
 
     async def list_isos(self) -> list[Iso]:
-        """The same two on every fake host."""
+        """The same two on every fake host, and what was sent."""
         await self.behaviour.enter("images")
-        return list(ISOS)
+        return isos_of(self.world.images)
+
+    async def put_image(self, image: ImagePut, report: Reporter) -> None:
+        await self.behaviour.enter("put_image")
+        await put(self.world.images, image, self.behaviour.reporter("put_image", report))
+
+    async def settle_image(self, key: str, token: str) -> bool:
+        await self.behaviour.enter("images")
+        return key in self.world.images
+
+    async def remove_image(self, key: str) -> None:
+        await self.behaviour.enter("images")
+        drop(self.world.images, key)
 
     async def screenshot(self, ref: str, width: int) -> bytes:
         """What its console shows, without what others have typed there."""
         await self.behaviour.enter("screenshot")
-        vm = self._vm(ref)
-        if vm.state not in ON:
-            raise Conflict(
-                _("{name} is {state}: it has no screen. Start it first."), name=vm.name, state=vm.state.value
-            )
+        vm = self._shown(ref)
         return await asyncio.to_thread(picture, vm.title or vm.name, self._screen_seconds(vm), width)
 
     @property
@@ -345,10 +356,9 @@ class FakeEngine(Engine):
     async def list_networks(self) -> list[NetworkInfo]:
         """The one NAT network, and the one bridge."""
         await self.behaviour.enter("networks")
-        found = [view_network(self.world.network)]
-        if self.world.bridge:
-            found.append(NetworkInfo(self.world.bridge, NicMode.BRIDGE, bridge=self.world.bridge))
-        return found
+        name = self.world.bridge
+        bridges = [NetworkInfo(name, NicMode.BRIDGE, bridge=name)] if name else []
+        return [view_network(self.world.network), *bridges]
 
     async def reserve(self, network: str, mac: str, addresses: tuple[str, ...]) -> None:
         """Remembered, and taken by the guest."""

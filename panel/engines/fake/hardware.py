@@ -42,9 +42,9 @@ def apply(world: FakeWorld, vm: FakeVm, name: str, value: Any, *, later: bool) -
                 disk.size_bytes = vm.disk_gib * GIB
 
 
-def make_vm(spec: VmSpec, folder: str = "") -> FakeVm:
+def make_vm(world: FakeWorld, spec: VmSpec, folder: str = "") -> FakeVm:
     """The stopped VM that ``spec`` asks for. Every image has an agent; an empty disk has none."""
-    image = find_image(spec.image, folder) if spec.image else None
+    image = find_image(spec.image, folder, world.images) if spec.image else None
     vm = FakeVm(
         ref=spec.ref,
         name=spec.name,

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from panel.engines.fake.world import GIB
 from panel.engines.hosttypes import Image, Iso
+from panel.engines.imagetypes import ImagePut
+from panel.engines.types import Reporter
+from panel.errors import Conflict, EngineFailure, NotFound
+from panel.i18n import gettext_noop as _
 
 MIB = 1024**2
+LONG = 64 * MIB  # what is larger takes its time
 
 IMAGES: tuple[Image, ...] = (
     Image("Debian 12", "debian-12.qcow2", "Debian 12 (bookworm)", "qcow2", 330 * MIB, 3.0, "root"),
@@ -24,16 +32,49 @@ ISOS: tuple[Iso, ...] = (
 )
 
 
-def images_of(folder: str) -> list[Image]:
-    """The three, and the qcow2 and raw files of ``folder``, when there is one."""
+def images_of(folder: str, sent: Mapping[str, Image]) -> list[Image]:
+    """The three, the qcow2 and raw files of ``folder``, when there is one, and what was ``sent``."""
     files = sorted(Path(folder).glob("[!.]*")) if folder else []
-    return [*IMAGES, *(_of_file(file) for file in files if file.suffix in {".qcow2", ".img"})]
+    there = [_of_file(file) for file in files if file.suffix in {".qcow2", ".img"}]
+    return [*IMAGES, *there, *(image for image in sent.values() if image.format != "iso")]
 
 
-def _of_file(file: Path) -> Image:
-    about: dict[str, str] = {}
-    with suppress(OSError, ValueError):
-        about = json.loads(file.with_suffix(".json").read_text("utf-8"))
+def isos_of(sent: Mapping[str, Image]) -> list[Iso]:
+    """The two, and those that were ``sent``."""
+    return [*ISOS, *(Iso(image.key, image.size_bytes) for image in sent.values() if image.format == "iso")]
+
+
+async def put(sent: dict[str, Image], image: ImagePut, report: Reporter) -> None:
+    """Take a file in: what it is, is kept. ``Conflict`` when there is one of its name."""
+    if any(image.key == key or Path(image.key).stem == Path(key).stem for key in sent):
+        raise Conflict(_("There is an image {name} already."), field="name", name=image.key)
+    try:
+        size = image.file.stat().st_size
+    except OSError as error:
+        raise EngineFailure(
+            _("{path} cannot be read: {reason}."), path=image.file.name, reason=error.strerror
+        ) from error
+    for percent in (0, 50, 99):
+        await report.step(
+            _("Sending {name}: {done} of {size} MiB"),
+            percent=percent, name=image.key, done=size * percent // 100 // MIB, size=-(-size // MIB),
+        )  # fmt: skip
+        await asyncio.sleep(0.2 * (size > LONG))
+    found = _of_file(image.file, dict(image.about))
+    sent[image.key] = replace(found, key=image.key, format="iso" if image.key.endswith(".iso") else found.format)
+
+
+def drop(sent: dict[str, Image], key: str) -> None:
+    """Forget what was sent. ``NotFound``."""
+    if sent.pop(key, None) is None:
+        raise NotFound(_("The host has no image {name}."), name=key[:255])
+
+
+def _of_file(file: Path, about: dict[str, str] | None = None) -> Image:
+    if about is None:
+        about = {}
+        with suppress(OSError, ValueError):
+            about = json.loads(file.with_suffix(".json").read_text("utf-8"))
     with file.open("rb") as opened:
         header = opened.read(32)
     facts = file.stat()
@@ -52,6 +93,6 @@ def _of_file(file: Path) -> Image:
     )
 
 
-def find_image(name: str, folder: str = "") -> Image | None:
+def find_image(name: str, folder: str, sent: Mapping[str, Image]) -> Image | None:
     """The image called ``name``, whatever its case."""
-    return next((image for image in images_of(folder) if image.name.casefold() == name.casefold()), None)
+    return next((image for image in images_of(folder, sent) if image.name.casefold() == name.casefold()), None)

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from panel.engines.fake.behaviour import Behaviour
-from panel.engines.hosttypes import NativeForward
+from panel.engines.hosttypes import Image, NativeForward
 from panel.engines.types import BootDevice, NicMode, PowerState, VmEvent
 
 GIB = 1024**3
@@ -131,6 +131,7 @@ class FakeWorld:
         making: names that a create has reserved; gone with the process, as a real half-made VM's maker is.
         behaviour: when set, overrides what the connection's options say (a host that turns bad under a test).
         forwards: the ports that it leads to VMs itself, as in ``FakeEngine.native_forwards``.
+        images: by file, what the panel sent; gone with the process.
         busy: ports that its own programs have: it refuses forwards of them.
         drawn_on: by file of the images folder, the names of the VMs that draw on it.
         state_file: where all of this is written on each change, and read again when another process wrote it.
@@ -146,6 +147,7 @@ class FakeWorld:
         self.making: dict[str, str] = {}
         self.prepared = False
         self.behaviour: Behaviour | None = None
+        self.images: dict[str, Image] = {}
         self.forwards: dict[tuple[str, int, int], NativeForward] = {}
         self.busy: set[int] = set()
         self.drawn_on: dict[str, list[str]] = {}

@@ -7,6 +7,7 @@ messages more, and then the connection's window closes.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -18,12 +19,12 @@ from panel.engines.consoletypes import TextSize, TextStream, TextTarget
 from panel.engines.incus.client import Client, instance_path
 from panel.engines.incus.marks import Found
 from panel.engines.incus.operations import Operations
+from panel.engines.incus.sockets import DataSocket, close_all
 from panel.engines.incus.view import Viewer
 from panel.engines.types import PowerState
 from panel.errors import Conflict, EngineFailure, NotFound, PanelError
 from panel.i18n import gettext_noop as _
 
-PIECE = 64 * 1024
 OPEN_SECONDS = 10.0
 FIRST_SECONDS = 2.0  # for a shell's first word
 RUN_SECONDS = 30.0
@@ -53,7 +54,7 @@ class Terminals:
 
     async def close(self) -> None:
         """End all. Never raises."""
-        await asyncio.gather(*(stream.close() for stream in list(self._open)), return_exceptions=True)
+        await close_all(self._open)
 
     async def target(self, ref: str) -> TextTarget:
         """A shell inside. ``Conflict`` says why there is none."""
@@ -97,38 +98,29 @@ class Terminals:
 class ExecText:
     """A ``TextStream`` of a shell."""
 
-    def __init__(self, data: ClientConnection, control: ClientConnection, closed: Any) -> None:
-        self._data, self._control, self._closed = data, control, closed
-        self._rest = b""
+    def __init__(self, data: ClientConnection, control: ClientConnection, closed: Callable[[ExecText], None]) -> None:
+        self._data, self._control, self._closed = DataSocket(data), control, closed
+        self._first = b""
         self._over = False
 
     async def listen(self) -> None:
         """Wait for the shell's first word, for a while: an interrupt that comes before would end it."""
         with suppress(TimeoutError):
             async with asyncio.timeout(FIRST_SECONDS):
-                self._rest = await self.read()
+                self._first = await self._data.read()
 
     async def read(self) -> bytes:
         """As ``TextStream``."""
-        while not self._rest and not self._over:
-            try:
-                message = await self._data.recv()
-            except ConnectionClosed:
-                return b""
-            if isinstance(message, str):  # the server's sign that all has been sent
-                return b""
-            self._rest = message
-        piece, self._rest = self._rest[:PIECE], self._rest[PIECE:]
-        return piece
+        if self._over:
+            return b""
+        first, self._first = self._first, b""
+        return first or await self._data.read()
 
     async def write(self, data: bytes) -> None:
         """As ``TextStream``."""
         if self._over:
             raise ConnectionResetError
-        try:
-            await self._data.send(data)
-        except ConnectionClosed as error:
-            raise ConnectionResetError from error
+        await self._data.write(data)
 
     async def resize(self, size: TextSize) -> None:
         """As ``TextStream``."""
@@ -139,13 +131,13 @@ class ExecText:
         """As ``TextStream``: the shell is hung up, which ends what runs in it."""
         if self._over:
             return
-        self._over, self._rest = True, b""
+        self._over = True
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._tell({"command": "signal", "signal": HANG_UP})
                 await asyncio.gather(self._control.close(), self._data.close(), return_exceptions=True)
-        for socket in (self._control, self._data):
-            socket.transport.abort()
+        self._control.transport.abort()
+        self._data.abort()
         self._closed(self)
 
     async def _tell(self, command: dict[str, Any]) -> None:

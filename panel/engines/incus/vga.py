@@ -16,12 +16,12 @@ from websockets.exceptions import ConnectionClosed
 
 from panel.engines.consoletypes import SpiceSession, SpiceTarget
 from panel.engines.incus.client import Client, instance_path
+from panel.engines.incus.sockets import DataSocket, close_all
 from panel.engines.incus.view import Viewer
 from panel.engines.types import PowerState
 from panel.errors import Conflict, EngineFailure, NotFound, PanelError, Taken, Unsupported
 from panel.i18n import gettext_noop as _
 
-PIECE = 64 * 1024
 OPEN_SECONDS = 10.0
 CLOSE_SECONDS = 1.5
 
@@ -35,7 +35,7 @@ class Screens:
 
     async def close(self) -> None:
         """End all. Never raises."""
-        await asyncio.gather(*(session.close() for session in list(self._open)), return_exceptions=True)
+        await close_all(self._open)
 
     async def target(self, ref: str) -> SpiceTarget:
         """The screen of a virtual machine. ``Unsupported`` of a container, ``Conflict`` of one that does not run."""
@@ -126,36 +126,16 @@ class VgaSession:
             raise gone() from None
 
 
-class VgaChannel:
+class VgaChannel(DataSocket):
     """A ``SpiceChannel``: one data socket."""
 
     def __init__(self, socket: ClientConnection, closed: Callable[[VgaChannel], None]) -> None:
-        self._socket, self._closed = socket, closed
-        self._rest = b""
-
-    async def read(self) -> bytes:
-        """As ``SpiceChannel``."""
-        while not self._rest:
-            try:
-                message = await self._socket.recv()
-            except ConnectionClosed:
-                return b""
-            if isinstance(message, str):  # the server's sign that all has been sent
-                return b""
-            self._rest = message
-        piece, self._rest = self._rest[:PIECE], self._rest[PIECE:]
-        return piece
-
-    async def write(self, data: bytes) -> None:
-        """As ``SpiceChannel``."""
-        try:
-            await self._socket.send(data)
-        except ConnectionClosed as error:
-            raise ConnectionResetError from error
+        super().__init__(socket)
+        self._closed = closed
 
     async def close(self) -> None:
         """As ``SpiceChannel``: SPICE has no goodbye, and a websocket's would wait for what nobody reads."""
-        self._socket.transport.abort()
+        self.abort()
         self._closed(self)
 
 

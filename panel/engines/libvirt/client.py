@@ -15,7 +15,8 @@ import libvirt
 
 from panel.engines.common.threads import DaemonPool
 from panel.engines.libvirt.events import Subscription, start_event_thread
-from panel.engines.libvirt.failures import translate
+from panel.engines.libvirt.failures import LOGIN_CODES, is_code, translate
+from panel.engines.libvirt.tls import explain, knock, way_of
 from panel.engines.types import VmEvent
 from panel.errors import EngineTimeout, HostUnreachable, NotFound, PanelError
 
@@ -220,13 +221,30 @@ class Client:
         link = Link(self.name)
         link.on_event = self._on_event
         try:
-            await self._run(link, lambda: link.open(self.uri), self.connect_seconds, Lane.SLOW, False)
+            await self._run(link, lambda: self._dial(link), self.connect_seconds, Lane.SLOW, False)
         except BaseException:
             link.finish()
             link.pool.retire(link.shut)
             raise
         self._link = link
         return link
+
+    def _dial(self, link: Link) -> None:
+        """In a worker thread: connect; over TLS and TCP only to what answers, for libvirt would wait for it without an end."""
+        way = way_of(self.uri, self.name)
+        if way is None:
+            link.open(self.uri)
+            return
+        knock(way)
+        told: PanelError | None = None
+        try:
+            link.open(self.uri)
+        except libvirt.libvirtError as error:
+            told = explain(way, login=is_code(error, *LOGIN_CODES)) if link.conn is None else None
+            if told is None:
+                raise
+        if told is not None:  # here, so that it does not hold libvirt's error
+            raise told
 
     async def _run(self, link: Link, function: Callable[[], T], seconds: float, lane: Lane, settle: bool) -> T:
         slot = link.slots[lane]

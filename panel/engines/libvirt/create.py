@@ -135,7 +135,6 @@ class Creation:
         if spec.start:
             await report.step("Starting the VM", percent=95)
             await self._change(lambda conn: conn.lookupByUUIDString(spec.ref).create(), START_SECONDS)
-        await report.step("The VM is made", percent=100)
 
     def _plan(self, conn: Any) -> tuple[Image | None, bool, tuple[str, str]]:
         """In a thread: refuse what is taken, find the image, and learn the paths that the volumes will have."""

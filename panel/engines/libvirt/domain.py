@@ -291,11 +291,18 @@ def _serial(root: Element) -> str:
 
 
 def _graphics(item: Element) -> tuple[str, str]:
-    """(type, ``host:port`` when it listens on TCP)."""
+    """(type, ``host:port`` when it listens on TCP, or the path of its socket)."""
     listen = item.find("listen")
+    if listen is not None and listen.get("type") == "socket":
+        return item.get("type", ""), listen.get("socket", "")
     address = (listen.get("address") if listen is not None else None) or item.get("listen") or ""
     port = item.get("port", "")
     return item.get("type", ""), f"{address}:{port}" if port not in {"", "-1"} else ""
+
+
+def graphics_password(xml: str, index: int) -> str:
+    """The password of a screen, which only ``VIR_DOMAIN_XML_SECURE`` tells; empty when it has none."""
+    return parse(xml).findall("devices/graphics")[index].get("passwd", "")
 
 
 def sources_of(xml: str) -> set[str]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import libvirt
 
@@ -13,6 +13,7 @@ from panel.engines.base import Engine
 from panel.engines.capabilities import Capabilities
 from panel.engines.consoletypes import ConsoleTarget, TextTarget
 from panel.engines.hosttypes import HostInfo, HostStatus, Image, Iso, Leftover, NetworkInfo
+from panel.engines.imagetypes import ImagePut
 from panel.engines.libvirt import (
     console,
     hardware,
@@ -29,6 +30,7 @@ from panel.engines.libvirt import (
 from panel.engines.libvirt.client import Client, Lane
 from panel.engines.libvirt.create import Creation, Site, disk_name, is_name, is_ref, seed_name
 from panel.engines.libvirt.domain import read_domain
+from panel.engines.libvirt.imageput import Putting, remove_image, settle
 from panel.engines.libvirt.images import list_images
 from panel.engines.libvirt.networks import ensure_nat
 from panel.engines.libvirt.observe import AGENT_ANSWER_SECONDS, Looker, power_state
@@ -53,6 +55,8 @@ from panel.engines.types import (
 from panel.errors import Conflict, EngineFailure, InvalidInput
 from panel.i18n import gettext_noop as _
 
+T = TypeVar("T")
+
 DISKS_PATH = "/var/lib/openidcs/disks"
 IMAGES_PATH = "/var/lib/openidcs/images"
 NETWORK = "openidcs"
@@ -65,7 +69,7 @@ FIELDS = (
         "server_addr",
         _("Address"),
         help=_("Empty for this machine; a host name to connect through SSH; or a libvirt URI."),
-        placeholder="qemu+tls://host.example/system",
+        placeholder="qemu+tls://host.example/system?pkipath=/FOLDER",
     ),
     HostField("server_user", _("SSH user"), help=_("Who to log in as on another machine."), placeholder="root"),
     HostField("ssh_key_file", _("SSH key file"), help=_("On the panel's machine. libvirt uses keys, no passwords.")),
@@ -103,6 +107,7 @@ class LibvirtEngine(Engine):
         ssh_keys=True,
         scan=True,
         images=True,
+        image_files=True,
         networks=True,
         iso=True,
         boot_order=True,
@@ -115,9 +120,7 @@ class LibvirtEngine(Engine):
         leftovers=True,
         reasons={
             "native_forwards": _("libvirt makes no port forwards itself: the panel makes them with nftables."),
-            "image_urls": _(
-                "libvirt downloads nothing: the panel does, into the images folder of a host that is its machine."
-            ),
+            "image_urls": _("libvirt downloads nothing: the panel does, and brings the file to the host."),
         },
         snapshots=True,
     )
@@ -139,6 +142,7 @@ class LibvirtEngine(Engine):
         )
         self.client = Client(uri, connection.name, on_event=self._on_event)
         self._looker = Looker(self.client, self.site.network_nat)
+        self._screens = console.Screens(self.client, self.ssh_endpoint)
         self._load = host.LoadMeter()
 
     def _on_event(self, ref: str, what: str) -> None:
@@ -169,6 +173,7 @@ class LibvirtEngine(Engine):
 
     async def close(self) -> None:
         await self._looker.close()
+        await self._screens.close()
         await self.client.close()
 
     async def host_status(self) -> HostStatus:
@@ -226,7 +231,7 @@ class LibvirtEngine(Engine):
         return outcome
 
     async def console(self, ref: str) -> ConsoleTarget:
-        return await console.target(self.client, ref)
+        return await self._screens.target(ref)
 
     async def text_console(self, ref: str) -> TextTarget:
         return await text.target(self.client, ref)
@@ -253,6 +258,23 @@ class LibvirtEngine(Engine):
             return list_images(conn, storage.open_pool(conn, site.images_path, site.local))
 
         return await self.client.call(work, seconds=LIST_SECONDS, lane=Lane.SLOW)
+
+    async def put_image(self, image: ImagePut, report: Reporter) -> None:
+        await Putting(self.client, self.site, image, report).run()
+
+    async def settle_image(self, key: str, token: str) -> bool:
+        return await self._change_images(lambda conn, pool: settle(conn, pool, key, token))
+
+    async def remove_image(self, key: str) -> None:
+        local = self.site.local
+        await self._change_images(lambda conn, pool: remove_image(conn, pool, key, local))
+
+    async def _change_images(self, work: Callable[[Any, Any], T]) -> T:
+        site = self.site
+        return await self.client.call(
+            lambda conn: work(conn, storage.open_pool(conn, site.images_path, site.local)),
+            seconds=DELETE_SECONDS, lane=Lane.SLOW, settle=True,
+        )  # fmt: skip
 
     async def list_isos(self) -> list[Iso]:
         site = self.site

@@ -23,6 +23,8 @@ from panel.errors import (
 )
 from panel.i18n import gettext_noop as _
 
+_QEMU_WARNING = re.compile(r"(?:\S+Z )?qemu-system-\S+ (?:-[^\n]*?: )?warning: [^\n]*(?:\n|$)")
+
 _Known = dict[int, tuple[type[PanelError], str]]
 
 _ERRORS: _Known = {
@@ -63,11 +65,10 @@ _ERRORS: _Known = {
     libvirt.VIR_ERR_INVALID_CONN: (HostUnreachable, _("The connection to host {host} broke. Try again.")),
 }
 
+LOGIN_CODES = (libvirt.VIR_ERR_AUTH_FAILED, libvirt.VIR_ERR_AUTH_CANCELLED, libvirt.VIR_ERR_AUTH_UNAVAILABLE)
 _AUTH = _("Host {host} refuses our login. Check the user, its key and that it is in the group libvirt.")
 _CONNECTING: _Known = {
-    libvirt.VIR_ERR_AUTH_FAILED: (HostUnreachable, _AUTH),
-    libvirt.VIR_ERR_AUTH_CANCELLED: (HostUnreachable, _AUTH),
-    libvirt.VIR_ERR_AUTH_UNAVAILABLE: (HostUnreachable, _AUTH),
+    **dict.fromkeys(LOGIN_CODES, (HostUnreachable, _AUTH)),
     libvirt.VIR_ERR_OPERATION_DENIED: (HostUnreachable, _AUTH),
 }
 _NOT_CONNECTED = _("Host {host} cannot be reached: {reason}. Check its address and that libvirtd runs there.")
@@ -85,9 +86,10 @@ def translate(error: Any, host: str, *, connecting: bool = False) -> PanelError:
 
 
 def short_reason(message: str | None) -> str:
-    """libvirt's message on one line, without XML and at most 200 characters."""
-    text = " ".join((message or "").split())
-    text = re.sub(r"<[^>]*>", "", text)
+    """libvirt's message on one line, without XML and its full stop, and at most 200 characters. Of what QEMU wrote before it
+    ended, the warnings come first and hide why."""
+    text = " ".join(_QEMU_WARNING.sub("", message or "").split())
+    text = re.sub(r"<[^>]*>", "", text).removesuffix(".")
     return text[:197] + "..." if len(text) > 200 else text
 
 

@@ -14,6 +14,7 @@ import libvirt
 from panel.engines.hosttypes import Iso
 from panel.engines.libvirt import storage
 from panel.engines.libvirt.domain import DomainConfig, boot_order, iso_element, read_domain
+from panel.engines.libvirt.images import unfinished
 from panel.engines.libvirt.storage import VolumeInfo
 from panel.engines.libvirt.xmltree import Element, node, parse, serialize
 from panel.engines.types import BootDevice
@@ -31,15 +32,19 @@ def is_iso(volume: VolumeInfo) -> bool:
 
 def list_isos(pool: Any) -> list[Iso]:
     """The ISO files of the pool, by name."""
+    return sorted((Iso(volume.name, volume.capacity) for volume in _isos(pool)), key=lambda iso: iso.name)
+
+
+def _isos(pool: Any) -> list[VolumeInfo]:
     storage.refresh(pool)
-    found = [Iso(volume.name, volume.capacity) for volume in storage.list_volumes(pool) if is_iso(volume)]
-    return sorted(found, key=lambda iso: iso.name)
+    volumes = storage.list_volumes(pool)
+    coming = unfinished(volume.name for volume in volumes)
+    return [volume for volume in volumes if volume.name not in coming and is_iso(volume)]
 
 
 def find_iso(pool: Any, name: str) -> str:
     """The path of the ISO file ``name``. ``InvalidInput`` when the pool has none."""
-    storage.refresh(pool)
-    volumes = [volume for volume in storage.list_volumes(pool) if is_iso(volume)]
+    volumes = _isos(pool)
     found = next((volume.path for volume in volumes if volume.name == name), None)
     if found is None:
         raise InvalidInput(

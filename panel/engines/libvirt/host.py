@@ -55,7 +55,12 @@ def probe(conn: Any, local: bool, network_nat: str, bridge: str, folders: tuple[
     warnings: list[Text] = []
     if not accelerated:
         warnings.append(
-            Text(_("No hardware virtualization here: VMs run in software emulation, about ten times slower."))
+            Text(
+                _(
+                    "No hardware virtualization here: VMs run in software emulation, about ten times slower. "
+                    "Turn on virtualization in the firmware, or nested virtualization."
+                )
+            )
         )
     for folder in folders:
         if storage.find_pool(conn, folder, local) is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import posixpath
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +18,7 @@ from panel.engines.libvirt.storage import VolumeInfo
 from panel.errors import InvalidInput
 
 SIDECAR_LIMIT = 64 * 1024
+MARK = re.compile(r"\.coming\.([0-9a-f]{1,64})\.(.+)")
 _ANY_NAME = {"qcow2", "qcow", "qed", "vmdk", "vdi", "vpc", "vhdx"}
 _RAW_NAMES = (".raw", ".img")
 _QCOW2_EXTERNAL_DATA = 1 << 2
@@ -32,13 +34,24 @@ def is_image(volume: VolumeInfo) -> bool:
     )
 
 
+def mark_name(key: str, token: str) -> str:
+    """The file that says, as long as it is there, that the image ``key`` is not whole yet."""
+    return f".coming.{token}.{key}"
+
+
+def unfinished(names: Iterable[str]) -> set[str]:
+    """Which of the files of a pool are images that are still on their way, by the marks among ``names``."""
+    return {found[2] for name in names if (found := MARK.fullmatch(name))}
+
+
 def list_images(conn: Any, pool: Any) -> list[Image]:
     """The images of the pool, by name; of two with one name the first in the order of file names wins."""
     storage.refresh(pool)
     volumes = {volume.name: volume for volume in storage.list_volumes(pool)}
     found: dict[str, Image] = {}
+    coming = unfinished(volumes)
     for name in sorted(volumes):
-        if is_image(volumes[name]):
+        if name not in coming and is_image(volumes[name]):
             sidecar = posixpath.splitext(name)[0] + ".json"
             about = _read_sidecar(conn, pool, sidecar) if sidecar in volumes else {}
             image = describe(volumes[name], about)

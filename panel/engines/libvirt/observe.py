@@ -326,13 +326,11 @@ def _nic(
 
 
 def _memory_used(stats: Stats) -> int | None:
-    """MiB: what the guest's balloon driver reports as used (available - usable), else what the host gives it."""
+    """MiB: what the guest's balloon driver reports as used (available - usable). None until it does: what the host gives is not
+    what the guest uses, and would look like a VM that is full."""
     available = stats.get("balloon.available")
     free = stats.get("balloon.usable", stats.get("balloon.unused"))
-    if available and free is not None:
-        return int(max(0, available - free) // 1024)
-    current = stats.get("balloon.current")
-    return int(current // 1024) if current else None
+    return int(max(0, available - free) // 1024) if available and free is not None else None
 
 
 def _total(stats: Stats, group: str, item: str) -> int | None:

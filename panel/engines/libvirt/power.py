@@ -17,6 +17,7 @@ from panel.engines.types import PowerAction, PowerState, Reporter
 from panel.errors import EngineTimeout, NotFound, PanelError
 
 SLOW_SECONDS = 120.0
+SILENT_SECONDS = 10.0  # without an answer, after which the operator is told
 AGENT_CALL_SECONDS = 90.0  # libvirt itself waits up to 60 s for the guest to act
 AGENT_GRACE_SECONDS = 10.0
 POLL_SECONDS = 0.25
@@ -37,11 +38,27 @@ async def act(
         await report.step("Asking the guest to shut down")
         await _Shutdown(client, ref, shutdown_seconds, press_seconds).run()
         return
-    await client.domain(ref, lambda domain: _do(domain, action), seconds=SLOW_SECONDS, lane=Lane.SLOW)
+    await report.step("Asking libvirt to {action} the VM", action=action)
+    telling = asyncio.get_running_loop().create_task(_tell_of_silence(report))
+    try:
+        await client.domain(ref, lambda domain: _do(domain, action), seconds=SLOW_SECONDS, lane=Lane.SLOW)
+    finally:
+        telling.cancel()
+        await asyncio.wait({telling})
     if not await reaches(client, ref, GOAL[action], SLOW_SECONDS):
         raise EngineTimeout(
             "The VM did not follow within {seconds} s. Look at its console.", seconds=round(SLOW_SECONDS)
         )
+
+
+async def _tell_of_silence(report: Reporter) -> None:
+    """Say that libvirt has not answered yet: a stop may be what somebody looks at."""
+    await asyncio.sleep(SILENT_SECONDS)
+    await report.step(
+        "libvirt has not answered for {seconds} s; the panel waits for {limit} s",
+        seconds=round(SILENT_SECONDS),
+        limit=round(SLOW_SECONDS),
+    )
 
 
 def _do(domain: Any, action: PowerAction) -> None:

@@ -152,12 +152,13 @@ def _or_none(lookup: Callable[[], Any]) -> Any | None:
         raise
 
 
-def volume_xml(name: str, capacity: int, form: str) -> str:
-    """The XML of a volume to make: ``capacity`` in bytes, sparse, readable by root and QEMU alone."""
+def volume_xml(name: str, capacity: int, form: str, *, sparse: bool = False) -> str:
+    """The XML of a volume to make: ``capacity`` in bytes, readable by root and QEMU alone. A raw one takes all its room at once,
+    unless it is ``sparse``."""
     root = node(None, "volume")
     node(root, "name", name)
     node(root, "capacity", str(capacity), unit="bytes")
-    node(root, "allocation", "0" if form == "qcow2" else str(capacity), unit="bytes")
+    node(root, "allocation", "0" if sparse or form == "qcow2" else str(capacity), unit="bytes")
     target = node(root, "target")
     node(target, "format", type_=form)
     node(node(target, "permissions"), "mode", _VOLUME_MODE)

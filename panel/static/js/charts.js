@@ -64,7 +64,7 @@
         grid: { stroke: grid, width: 1 } };
       const powers = Array.from({ length: 50 }, (_, power) => 2 ** power);
       return {
-        width: this.place.clientWidth, height: HEIGHT, padding: [8, 12, 0, 0],
+        width: this.place.clientWidth, height: HEIGHT, padding: [8, 20, 0, 0], // half a time fits beside the last one
         legend: { show: false },
         cursor: { y: false, drag: { x: false, y: false }, sync: { key: "usage" }, points: { size: 6 } },
         scales: {

@@ -147,9 +147,12 @@ async function look() {
   else if (lost && seen.state === "missing") failed(404, "");
 }
 
+// Every ten seconds while all is well, every two while not: also when that turns within the ten.
 async function watch() {
-  for (;;) {
-    await pause(state() === "connected" ? 10000 : 2000);
+  for (let rested = 2000; ; rested += 2000) {
+    await pause(2000);
+    if (state() === "connected" && rested < 10000) continue;
+    rested = 0;
     if (!document.hidden && state() !== "ended") await look();
   }
 }

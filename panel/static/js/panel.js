@@ -1,4 +1,4 @@
-// What the pages need beyond htmx: settings, morphing, toasts, confirmation, pending buttons, times, live state.
+// What the pages need beyond htmx: settings, morphing, confirmation, pending buttons, times, live state.
 // No inline script or style, no eval (docs/decisions/0003-vendored-assets.md). Words come from <div id="i18n">.
 (() => {
   "use strict";
@@ -105,35 +105,8 @@
     if (!parts.some(here)) event.preventDefault();
   });
 
-  // ---- toasts -----------------------------------------------------------------------------------------------------
-  const toastIcons = { success: "circle-check", info: "info-circle", warning: "alert-triangle", error: "alert-circle" };
-
-  function toast({ level = "info", text = "" }) {
-    const box = $("#toasts");
-    const template = $("#toast-template");
-    if (!box || !template || !text) return;
-    if (!(level in toastIcons)) level = "error";
-    const item = template.content.firstElementChild.cloneNode(true);
-    item.classList.add(`toast-${level}`);
-    item.setAttribute("role", level === "error" ? "alert" : "status");
-    const use = $("use", item);
-    use.setAttribute("href", use.getAttribute("href").split("#")[0] + "#" + toastIcons[level]);
-    $(".toast-text", item).textContent = text;
-    const close = () => item.remove();
-    $("button", item).addEventListener("click", close);
-    if (level !== "error") {
-      let timer = setTimeout(close, 6000);
-      item.addEventListener("mouseenter", () => clearTimeout(timer));
-      item.addEventListener("mouseleave", () => (timer = setTimeout(close, 3000)));
-    }
-    box.append(item);
-    while (box.children.length > 4) box.firstElementChild.remove();
-  }
-  // HX-Trigger: {"toast": {"level": "success", "text": "..."}}; several: {"toast": {"items": [{...}, {...}]}}
-  document.addEventListener("toast", (event) => {
-    const detail = event.detail ?? {};
-    (detail.items ?? [detail]).forEach(toast);
-  });
+  // ---- what went wrong on the way -----------------------------------------------------------------------------------
+  const toast = (detail) => document.dispatchEvent(new CustomEvent("toast", { detail })); // toasts.js
 
   function errorText(xhr) {
     const body = xhr.responseText ?? "";
@@ -259,7 +232,7 @@
   function relative(date, now) {
     const seconds = (date - now) / 1000;
     if (Math.abs(seconds) >= 7 * 86400) return day.format(date);
-    if (Math.abs(seconds) < 5) return ago.format(0, "second");
+    if (Math.abs(seconds) < 5) return words().justNow;
     const [unit, size] = units.find(([, size]) => Math.abs(seconds) >= size);
     return ago.format(Math.trunc(seconds / size), unit);
   }

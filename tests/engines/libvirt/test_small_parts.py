@@ -15,6 +15,20 @@ from panel.errors import Conflict, EngineFailure, HostUnreachable, InvalidInput,
 from tests.engines.libvirt.test_domain_xml import FOREIGN, REF
 
 
+def test_why_qemu_ended_is_not_hidden_behind_its_warnings() -> None:
+    said = (
+        "internal error: qemu unexpectedly closed the monitor: 2026-11-27T07:28:28.591586Z qemu-system-x86_64: -accel kvm: "
+        "warning: Number of hotpluggable cpus requested (8) exceeds the recommended cpus supported by KVM (2)\n"
+        "2026-11-27T07:28:28.602182Z qemu-system-x86_64: warning: no such thing\n"
+        "2026-11-27T07:28:28.602182Z qemu-system-x86_64: error: failed to set MSR 0x10a to 0x69\n"
+    )
+    told = failures.short_reason(said)
+    assert told.startswith("internal error: qemu unexpectedly closed the monitor: ")
+    assert told.endswith("error: failed to set MSR 0x10a to 0x69")
+    assert "warning" not in told
+    assert failures.short_reason("a warning: none of QEMU's.") == "a warning: none of QEMU's"
+
+
 def connection(address: str, user: str = "", **options: str) -> HostConnection:
     return HostConnection("h", address=address, user=user, options=options)
 
@@ -52,6 +66,8 @@ def test_uris(given: HostConnection, expected: str) -> None:
         connection("qemu+ssh://-oProxyCommand=x/system"),
         connection("qemu+ssh://u:secret@a.example/system"),
         connection("qemu+tcp://a.example:x/system"),
+        connection("qemu+tls://a.example/system?no_verify=1"),
+        connection("qemu+tls://a.example/system?pkipath=relative"),
     ],
     ids=lambda given: given.address,
 )
@@ -292,5 +308,8 @@ def test_an_observation() -> None:
     assert (seen.net_rx_bytes, seen.net_tx_bytes, seen.disk_gib, seen.agent) == (5, 7, 3.0, True)
     assert seen.nics[0].addresses == ("10.0.0.9",)
     assert seen.nics[0].mode is NicMode.BRIDGE
+    silent = {key: value for key, value in stats.items() if key not in {"balloon.available", "balloon.usable"}}
+    early = observe.observation(REF, "old", silent, entry, {}, None, "openidcs")
+    assert (early.memory_mib, early.memory_used_mib) == (1024, None), "nobody has said yet"
     off = observe.observation(REF, "old", {"state.state": 5}, entry, {mac: ("10.0.0.2",)}, told, "openidcs")
     assert (off.cpu_seconds, off.agent, off.nics[0].addresses, off.cpu_count) == (None, None, (), 3)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from panel.engines.common import ssh
+from panel.engines.common import sshtrust
 from panel.engines.registry import make_engine
 from panel.engines.types import EngineKind, HostConnection, PowerAction
 from panel.engines.vmware_workstation.remote import Remote
@@ -97,7 +97,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-un
     world.add("Windows 11", guest="windows11-64")
     world.add("bare", tools=False)
     with shell(world, tmp_path) as opened, served(vmrest(world, "u", "p")) as base:
-        monkeypatch.setattr(ssh, "SYSTEM_KNOWN_HOSTS", (str(opened.known_hosts),))
+        monkeypatch.setattr(sshtrust, "SYSTEM_KNOWN_HOSTS", (str(opened.known_hosts),))
         yield Site(tmp_path, world, base, opened.options)
         world.close()
 

@@ -32,7 +32,7 @@ class Visitors:
         command = ["curl", "-sS", "-i", "-m", "20", *where, *trust, *options, url]
         return self.world.run("wan", *command, check=False)
 
-    def until(self, url: str, wanted: str, *options: str, seconds: float = 20, root: Path | None = None) -> str:
+    def until(self, url: str, wanted: str, *options: str, seconds: float = 60, root: Path | None = None) -> str:
         """Ask until ``wanted`` is in the answer."""
         deadline = time.monotonic() + seconds
         while wanted not in (found := self.curl(url, *options, root=root)):
