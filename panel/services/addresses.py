@@ -20,7 +20,7 @@ from panel.i18n import gettext_noop as _
 from panel.models import Address, Forward, Host, Network, Nic, Pool, Proxy, Vm
 from panel.security import Actor, Permission
 from panel.services.audit import AuditLog
-from panel.services.engines import EnginePool, capabilities, limited
+from panel.services.engines import EnginePool, Patience, capabilities, limited
 from panel.services.gateways import GatewayService
 from panel.services.spaces import (
     RESERVED,
@@ -61,11 +61,11 @@ class AddressService:
 
     # -- networks ------------------------------------------------------------------------------------------------
 
-    async def sync_networks(self, host: Host, engine: Engine) -> None:
+    async def sync_networks(self, host: Host, engine: Engine, patience: Patience) -> None:
         """Bring the host's rows in line with its networks. One that is gone stays while it has addresses."""
         if capabilities(host.engine).why_not("networks") is not None:
             return
-        seen = {info.name: info for info in await engine.list_networks()}
+        seen = {info.name: info for info in await patience.ask(engine.list_networks())}
         known = {row.name: row for row in await Network.filter(host_id=host.id)}
         ours = {str(row["mac"]) for row in await Nic.filter(vm__host_id=host.id).values("mac")}
         for name, info in seen.items():

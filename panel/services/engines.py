@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable
 from typing import TypeVar
 
@@ -152,10 +153,36 @@ def secret_options(kind: EngineKind) -> frozenset[str]:
     return frozenset(item.name for item in engine_class(kind).fields if item.secret and item.name != PASSWORD)
 
 
+class Patience:
+    """The time of one host for all that it is asked in a row: what the panel does between two questions is not the host's.
+
+    Args:
+        seconds: for all questions together.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = self._left = seconds
+
+    async def ask(self, call: Awaitable[T]) -> T:
+        """The answer to one question. ``EngineTimeout`` when the time is over."""
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(max(0.0, self._left)):
+                return await call
+        except TimeoutError as error:
+            raise _too_late(self._seconds) from error
+        finally:
+            self._left -= time.monotonic() - began
+
+
 async def limited(call: Awaitable[T], seconds: float = QUICK) -> T:
     """Wait for an engine's answer at most ``seconds``. ``EngineTimeout`` beyond."""
     try:
         async with asyncio.timeout(seconds):
             return await call
     except TimeoutError as error:
-        raise EngineTimeout(_("The host did not answer within {seconds} s."), seconds=int(seconds)) from error
+        raise _too_late(seconds) from error
+
+
+def _too_late(seconds: float) -> EngineTimeout:
+    return EngineTimeout(_("The host did not answer within {seconds} s."), seconds=int(seconds))

@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from panel.courtesy import Courtesy
@@ -72,6 +72,14 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
+class _Moment:
+    """When a hypervisor was asked; its answer may be written down later."""
+
+    at: float  # time.monotonic()
+    when: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class _Sample:
     at: float
     seen: VmObservation
@@ -111,12 +119,13 @@ class Observations:
     async def _apply_round(self, host: Host, by_ref: Mapping[str, VmObservation], began: float) -> None:
         await self._courtesy.give_way()
         rows = await _known(host)
+        asked = _Moment(began, now() - timedelta(seconds=time.monotonic() - began))
         changes: dict[int, dict[str, Any]] = {}
         measured: list[Known] = []
         for number, vm in enumerate(rows, 1):
             if self._touched.get(vm.id, 0.0) < began:
                 before, counted = vm.values(), vm.id in self._samples  # else its numbers are of long ago
-                await self._apply(host, vm, by_ref.get(vm.ref))
+                await self._apply(host, vm, by_ref.get(vm.ref), asked)
                 if changed := _changed(vm, before):
                     changes[vm.id] = changed
                 if counted and vm.state is PowerState.RUNNING:
@@ -124,15 +133,15 @@ class Observations:
             if number % SLICE == 0:
                 await self._courtesy.give_way()
         self.measured(host.id, measured)
-        await self._store_round(host, rows, changes, began)
+        await self._store_round(host, rows, changes, asked)
 
-    async def _apply(self, host: Host, vm: Known, seen: VmObservation | None) -> None:
+    async def _apply(self, host: Host, vm: Known, seen: VmObservation | None, asked: _Moment) -> None:
         if seen is None:
-            self._mark(vm, PowerState.MISSING)
+            self._mark(vm, PowerState.MISSING, asked.when)
             self._samples.pop(vm.id, None)
             return
         seen = cleaned(seen)
-        self._write(vm, seen)
+        self._write(vm, seen, asked)
         if vm.wires != {nic.mac: tuple(_nic_values(nic).values()) for nic in seen.nics}:
             row = await Vm.get_or_none(id=vm.id).prefetch_related("nics")
             if row is not None and await self._write_nics(row, seen.nics):
@@ -140,20 +149,20 @@ class Observations:
                 self.rewired(host.id)
 
     async def _store_round(
-        self, host: Host, rows: Sequence[Known], changes: dict[int, dict[str, Any]], began: float
+        self, host: Host, rows: Sequence[Known], changes: dict[int, dict[str, Any]], asked: _Moment
     ) -> None:
         """Write what changed, and of all that they were seen; but of those that a service touched meanwhile, nothing: that is
         looked at when nobody else can write any more."""
         await self._courtesy.give_way()
         async with self._storing[host.id]:
-            touched = [vm.id for vm in rows if self._touched.get(vm.id, 0.0) >= began]
+            touched = [vm.id for vm in rows if self._touched.get(vm.id, 0.0) >= asked.at]
             for vm_id in touched:
                 changes.pop(vm_id, None)
             await write_changes(Vm, changes)
             await self._nothing_pends([vm for vm in rows if vm.id in changes])
             if rows:
                 seen = Vm.filter(host_id=host.id, creating=False, id__lte=max(vm.id for vm in rows))
-                await (seen.exclude(id__in=touched) if touched else seen).update(seen_at=now())
+                await (seen.exclude(id__in=touched) if touched else seen).update(seen_at=asked.when)
         for vm_id in [vm.id for vm in rows if vm.id in changes or vm.id in self._rewired]:
             self._rewired.discard(vm_id)
             self._events.publish(VmChanged(vm_id, host.id))
@@ -164,7 +173,7 @@ class Observations:
         async with self._storing[vm.host_id]:
             await vm.fetch_related("nics")
             observation = cleaned(observation)
-            self._write(vm, observation)
+            self._write(vm, observation, _Moment(time.monotonic(), now()))
             if await self._write_nics(vm, observation.nics):
                 self.rewired(vm.host_id)
             await vm.save(update_fields=STORED)
@@ -173,7 +182,7 @@ class Observations:
 
     async def apply_missing(self, vm: Vm) -> None:
         """One VM that was looked for and is not there."""
-        self._mark(vm, PowerState.MISSING)
+        self._mark(vm, PowerState.MISSING, now())
         await vm.save(update_fields=STORED)
         self._events.publish(VmChanged(vm.id, vm.host_id))
 
@@ -195,16 +204,16 @@ class Observations:
         if off:
             await Vm.filter(id__in=[vm.id for vm in off]).update(pending=[], planned=None)
 
-    def _mark(self, vm: Vm | Known, state: PowerState) -> None:
+    def _mark(self, vm: Vm | Known, state: PowerState, when: datetime) -> None:
         if vm.state is not state:
-            vm.state, vm.state_since = state, now()
-        vm.known_state, vm.seen_at = state, now()
+            vm.state, vm.state_since = state, when
+        vm.known_state, vm.seen_at = state, when
         vm.cpu_percent, vm.memory_used_mib, vm.rates, vm.agent = None, None, {}, None
 
-    def _write(self, vm: Vm | Known, seen: VmObservation) -> None:
+    def _write(self, vm: Vm | Known, seen: VmObservation, asked: _Moment) -> None:
         if vm.state is not seen.state:
-            vm.state, vm.state_since = seen.state, now()
-        vm.known_state, vm.seen_at = seen.state, now()
+            vm.state, vm.state_since = seen.state, asked.when
+        vm.known_state, vm.seen_at = seen.state, asked.when
         if seen.title:
             vm.title = seen.title[:200]
         vm.cpu_count, vm.memory_mib = seen.cpu_count, seen.memory_mib
@@ -218,10 +227,10 @@ class Observations:
             "screen": seen.screen,
         }
         vm.agent, vm.memory_used_mib = seen.agent, seen.memory_used_mib
-        self._write_rates(vm, seen)
+        self._write_rates(vm, seen, asked.at)
 
-    def _write_rates(self, vm: Vm | Known, seen: VmObservation) -> None:
-        last, moment = self._samples.get(vm.id), time.monotonic()
+    def _write_rates(self, vm: Vm | Known, seen: VmObservation, moment: float) -> None:
+        last = self._samples.get(vm.id)
         if seen.state is not PowerState.RUNNING:
             self._samples.pop(vm.id, None)
             vm.cpu_percent, vm.rates = None, {}

@@ -1,4 +1,5 @@
-"""The observer: one loop per host that looks at what is really there, with a time limit. A dead host costs the others nothing."""
+"""The observer: one loop per host that looks at what is really there, with a time limit. A dead host costs the others nothing,
+and a busy panel does not call a host dead: what the panel itself does with the answers is not the host's time."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from datetime import datetime
 
 import structlog
 
@@ -24,7 +26,7 @@ from panel.models.host import HostHealth
 from panel.security import PANEL
 from panel.services.audit import AuditLog
 from panel.services.clock import now
-from panel.services.engines import EnginePool, capabilities, limited
+from panel.services.engines import EnginePool, Patience, capabilities, limited
 from panel.services.imagefiles import cds_of
 from panel.services.nodes import Nodes
 from panel.services.observations import Observations
@@ -73,7 +75,9 @@ class Observer:
         self._audit = audit
         self._courtesy = courtesy
         self._watches: dict[int, _Watch] = {}
-        self.inventories: list[Callable[[Host, Engine], Awaitable[None]]] = []  # what other services look at, rarely
+        self.inventories: list[
+            Callable[[Host, Engine, Patience], Awaitable[None]]
+        ] = []  # what other services look at, rarely
         self.rounds: list[Callable[[int], None]] = []  # told of each round that went well
         self.measured: Callable[[Host], None] = lambda _host: None  # told of the host's load in each such round
         nodes.gained.append(self._gained)
@@ -144,10 +148,10 @@ class Observer:
                 listener.cancel()
 
     async def _look(self, host: Host, watch: _Watch) -> Engine | None:
-        """One round within its time. The engine when it went well; else the host's row says what is wrong, and None."""
+        """One round. The engine when it went well; else the host's row says what is wrong, and None."""
         try:
             engine = self._pool.of(host)
-            await limited(self._round(host, engine, watch), self._settings.observe_timeout)
+            await self._round(host, engine, watch)
             return engine
         except PanelError as error:
             problem = error
@@ -168,38 +172,39 @@ class Observer:
         watch.wake.clear()
 
     async def _round(self, host: Host, engine: Engine, watch: _Watch) -> None:
+        patience = Patience(self._settings.observe_timeout)
         if not watch.prepared:
-            info = await engine.probe()
-            await engine.prepare()
+            info = await patience.ask(engine.probe())
+            await patience.ask(engine.prepare())
             host.version, watch.prepared = info.version, True
         await self._courtesy.give_way()
-        began = time.monotonic()
-        seen = await engine.observe()
+        began, asked_at = time.monotonic(), now()
+        seen = await patience.ask(engine.observe())
         await self._observations.apply_round(host, seen, began)
         told = capabilities(host.engine).host_load
         if told and (began - watch.last_status >= STATUS_EVERY or host.status is None):
-            host.status, watch.last_status = asdict(await engine.host_status()), began
+            host.status, watch.last_status = asdict(await patience.ask(engine.host_status())), began
         if watch.inventory or began - watch.last_inventory >= INVENTORY_EVERY:
             watch.inventory, watch.last_inventory = False, began
-            await self._take_inventory(host, engine)
-        await self._healthy(host)
+            await self._take_inventory(host, engine, patience)
+        await self._healthy(host, asked_at)
         self.measured(host)
         for tell in self.rounds:
             tell(host.id)
 
-    async def _take_inventory(self, host: Host, engine: Engine) -> None:
+    async def _take_inventory(self, host: Host, engine: Engine, patience: Patience) -> None:
         for look in self.inventories:
             await self._courtesy.give_way()
-            await look(host, engine)
+            await look(host, engine, patience)
         if capabilities(host.engine).images:
-            await self.store_images(host, engine)
+            await self._store_images(host, engine, patience)
         if capabilities(host.engine).iso:
-            host.isos = [asdict(iso) for iso in (await engine.list_isos())[:MOST_ISOS]]
-        host.leftovers = [asdict(item) for item in await engine.leftovers()]
+            host.isos = [asdict(iso) for iso in (await patience.ask(engine.list_isos()))[:MOST_ISOS]]
+        host.leftovers = [asdict(item) for item in await patience.ask(engine.leftovers())]
 
-    async def store_images(self, host: Host, engine: Engine) -> None:
-        """List the host's images and keep them as rows."""
-        images = {image.key: image for image in [*await engine.list_images(), *await cds_of(engine)]}
+    async def _store_images(self, host: Host, engine: Engine, patience: Patience) -> None:
+        found = [*await patience.ask(engine.list_images()), *await patience.ask(cds_of(engine))]
+        images = {image.key: image for image in found}
         known = {row.key: row for row in await HostImage.filter(host_id=host.id)}
         await HostImage.filter(id__in=[row.id for key, row in known.items() if key not in images]).delete()
         for key, image in images.items():
@@ -210,11 +215,11 @@ class Observer:
             elif any(getattr(row, name) != value for name, value in values.items()):
                 await row.update_from_dict(values | {"seen_at": now()}).save()
 
-    async def _healthy(self, host: Host) -> None:
+    async def _healthy(self, host: Host, asked_at: datetime) -> None:
         came_back = host.health is not HostHealth.ONLINE
         if came_back:
             host.health, host.health_since, host.problem = HostHealth.ONLINE, now(), None
-        host.seen_at = now()
+        host.seen_at = asked_at
         # only while enabled: a disable that came in between wins
         await Host.filter(id=host.id, enabled=True).update(**{name: getattr(host, name) for name in FIELDS})
         self._events.publish(HostChanged(host.id))

@@ -16,6 +16,7 @@ from panel.errors import Conflict, InvalidInput, PanelError
 from panel.models import Address, Host, Network, Nic, Vm
 from panel.models.database import close_database, migrate, open_database
 from panel.services.container import Services
+from panel.services.engines import Patience
 from panel.services.specs import NicRequest
 from panel.services.vms import VmRequest
 from tests.conftest import ADMIN
@@ -111,7 +112,7 @@ async def test_nonsense_seen_does_not_end_a_wish(services: Services, fake_host: 
 async def test_others_reservations_are_not_ours_to_give(services: Services, fake_host: str) -> None:
     world("world1").network.reservations["52:54:00:ff:ff:ff"] = ["192.168.1.2"]
     host = await Host.get(name="host1")
-    await services.addresses.sync_networks(host, services.pool.of(host))
+    await services.addresses.sync_networks(host, services.pool.of(host), Patience(5))
     assert await given_to(await make(services, "vm-1")) == ["192.168.1.3"]
 
 
@@ -124,10 +125,10 @@ async def test_what_dhcp_has_lent_is_nobodys_until_that_ends(services: Services,
     await services.tasks.wait((await services.vms.delete(ADMIN, vm)).id, 5)
     assert await given_to(await make(services, "vm-2")) == ["192.168.1.3"]
     host = await Host.get(name="host1")
-    await services.addresses.sync_networks(host, services.pool.of(host))
+    await services.addresses.sync_networks(host, services.pool.of(host), Patience(5))
     assert await given_to(await make(services, "vm-3")) == ["192.168.1.4"]
     network.leases.clear()
-    await services.addresses.sync_networks(host, services.pool.of(host))
+    await services.addresses.sync_networks(host, services.pool.of(host), Patience(5))
     assert await given_to(await make(services, "vm-4")) == ["192.168.1.2"]
 
 
@@ -157,7 +158,7 @@ async def test_fifty_creations_at_once(services: Services, fake_host: str) -> No
     network = world("world1").network
     network.subnet4, network.gateway4 = "10.9.0.0/26", "10.9.0.1"
     host = await services.hosts.get("host1")
-    await services.addresses.sync_networks(host, services.pool.of(host))
+    await services.addresses.sync_networks(host, services.pool.of(host), Patience(5))
     await Network.all().update(reserved=[["10.9.0.52", "10.9.0.62"]])
     requests = [VmRequest(f"vm-{n}", f"vm-{n}", "", 1, 64, 1) for n in range(50)]
     made = await asyncio.gather(*(services.vms.create(ADMIN, host, request) for request in requests))
@@ -188,7 +189,7 @@ async def test_fifty_at_once_on_postgresql(tmp_path: Path) -> None:
     try:
         host = await Host.create(name="host1", engine=EngineKind.FAKE, address="world1")
         services = build_services(settings)
-        await services.addresses.sync_networks(host, services.pool.of(host))
+        await services.addresses.sync_networks(host, services.pool.of(host), Patience(5))
         await fifty(services)
     finally:
         await close_database()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from datetime import timedelta
 from math import inf, nan
 from typing import Any
 
@@ -17,6 +18,7 @@ from panel.events import EventBus, Subscription, VmChanged
 from panel.models import Host, Nic, Vm
 from panel.services import observations as module
 from panel.services.cleaning import cleaned, one_line
+from panel.services.clock import now
 from panel.services.container import Services
 from panel.services.names import MAC
 from panel.services.observations import Observations
@@ -95,6 +97,16 @@ async def test_rates_are_differences(rounds: Rounds) -> None:
     assert vm.cpu_percent is None
     vm, _news = await rounds.see(replace(later, cpu_seconds=1001.0))
     assert vm.cpu_percent == 100.0, "never above"
+
+
+async def test_an_answer_that_waits_to_be_written_is_as_old_as_it_is(rounds: Rounds) -> None:
+    """The panel is busy: what a host said is written down five seconds later."""
+    await rounds.see(SEEN)
+    asked, asked_at = rounds.clock.now + 10, now()
+    vm, _news = await rounds.see(replace(SEEN, cpu_seconds=110.0, net_rx_bytes=1010), after=15.0, began=asked)
+    assert vm.cpu_percent == 50.0, "ten seconds of two processors within ten seconds, whenever that is computed"
+    assert vm.rates["net_rx"] == 100.0
+    assert asked_at - timedelta(seconds=5.5) < vm.seen_at < now() - timedelta(seconds=4.5), "when it was asked"
 
 
 @pytest.mark.parametrize("moment", ["before it is written", "while it is written"])

@@ -15,6 +15,7 @@ from panel.models import Host, LogEntry, Vm
 from panel.services.clock import now
 from panel.services.container import Services
 from panel.services.hosts import HostRequest
+from panel.services.observations import AT_ONCE
 from tests.conftest import ADMIN
 from tests.services.kit import make, until
 
@@ -78,6 +79,20 @@ async def test_hung_is_cut_off_and_others_go_on(services: Services, fake_host: s
     assert other.seen_at is not None
     assert host.health_since is not None
     await until(lambda: Host.exists(name="other", seen_at__gt=host.health_since))
+
+
+async def test_a_busy_panel_is_not_a_dead_host(services: Services, fake_host: str) -> None:
+    """The host answers at once; what it said waits for its turn at the database for longer than a host may take."""
+    turns = services.observer._observations._slots
+    for _turn in range(AT_ONCE):
+        await turns.acquire()
+    begun = now()
+    await asyncio.sleep(services.settings.observe_timeout + 1)
+    assert await Host.exists(name="host1", health="online")
+    for _turn in range(AT_ONCE):
+        turns.release()
+    await until(lambda: Host.exists(name="host1", seen_at__gt=begun))
+    assert not await LogEntry.exists(action="host.unreachable")
 
 
 async def test_a_vm_that_stops_from_inside_shows_at_once(services: Services, fake_host: str) -> None:

@@ -17,6 +17,7 @@ from panel.errors import Conflict, InvalidInput, NotFound, PanelError
 from panel.models import Address, Host, Network, Nic, Pool, Vm
 from panel.models.database import close_database, migrate, open_database
 from panel.services.container import Services
+from panel.services.engines import Patience
 from panel.services.pools import PoolRequest
 from panel.services.specs import NicRequest
 from panel.services.vms import VmRequest
@@ -197,14 +198,14 @@ async def test_changed_and_removed(services: Services, host: Host) -> None:
 async def test_a_network_that_goes_keeps_its_pools(services: Services, host: Host) -> None:
     await services.pools.add_pool(ADMIN, host, BRIDGE, V4)
     world("world1").bridge = "other"
-    await services.addresses.sync_networks(host, services.pool.of(host))
+    await services.addresses.sync_networks(host, services.pool.of(host), Patience(5))
     assert (await Network.get(name=BRIDGE)).bridge == ""
     nic = Nic(mode=NicMode.BRIDGE, network="")
     found = await services.addresses.network_of(host.id, nic)
     assert found is not None
     assert found.name == "other"
     world("world1").bridge = ""
-    await services.addresses.sync_networks(host, services.pool.of(host))
+    await services.addresses.sync_networks(host, services.pool.of(host), Patience(5))
     assert not await Network.exists(name="other")
 
 
@@ -251,7 +252,7 @@ async def on_postgres(postgres_url: str, tmp_path: Path) -> AsyncIterator[Servic
     await open_database(settings.database)
     services = build_services(settings)
     host = await Host.create(name="host1", engine=EngineKind.FAKE, address="world1")
-    await services.addresses.sync_networks(host, services.pool.of(host))
+    await services.addresses.sync_networks(host, services.pool.of(host), Patience(5))
     yield services
     await close_database()
     EXECUTOR_CACHE.clear()
