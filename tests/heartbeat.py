@@ -1,11 +1,15 @@
-"""Whether code of ours held the event loop: what the machine took from it (no processor, pages read from disk) does not count."""
+"""Whether code of ours held the event loop. What the machine took from it (no processor, pages read from disk) does not count,
+nor what Python's garbage collector took: it walks through all that a thousand tests left behind."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import resource
+import sys
 import threading
 import time
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -13,6 +17,7 @@ from pathlib import Path
 
 LONGEST_GAP_SECONDS = 0.5
 BEAT_SECONDS = 0.02
+DEEPEST = 12  # frames that are told of
 SCHEDSTAT = Path("/proc/thread-self/schedstat")
 
 
@@ -25,15 +30,35 @@ class Reading:
     queued: float  # ready, without a processor
     faults: int  # pages that came from disk
     late: float
+    collecting: float = 0.0  # by the garbage collector
 
 
 class Witness(threading.Thread):
-    """Sleeps as the event loop does, and adds up how late it woke: then the machine was busy, or stood still."""
+    """Sleeps as the event loop does, and adds up how late it woke: then the machine was busy, or stood still. And looks at what
+    the event loop's thread is doing when that has not been heard of for a while."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self.late = 0.0
+        self.collecting = 0.0
+        self.beat = time.monotonic()
+        self.doing = "nothing that was seen"
+        self._watched = threading.get_ident()
+        self._collector = 0.0
         self._done = threading.Event()
+
+    def start(self) -> None:
+        """Begin."""
+        gc.callbacks.append(self._collects)
+        super().start()
+
+    def _collects(self, phase: str, _about: dict[str, int]) -> None:
+        if threading.get_ident() != self._watched:
+            return
+        if phase == "start":
+            self._collector = time.thread_time()
+        else:
+            self.collecting += time.thread_time() - self._collector
 
     def run(self) -> None:
         """Until ``end``."""
@@ -42,39 +67,47 @@ class Witness(threading.Thread):
             now = time.monotonic()
             self.late += now - before - BEAT_SECONDS
             before = now
+            if now - self.beat > LONGEST_GAP_SECONDS / 2 and (frame := sys._current_frames().get(self._watched)):
+                self.doing = "".join(traceback.format_stack(frame)[-DEEPEST:])
+                del frame
 
     def end(self) -> None:
         """Stop, and wait for that."""
+        gc.callbacks.remove(self._collects)
         self._done.set()
         self.join()
 
     def read(self) -> Reading:
         """In the event loop's thread."""
+        self.beat = time.monotonic()
         return Reading(
-            at=time.monotonic(),
+            at=self.beat,
             cpu=time.thread_time(),
             queued=int(SCHEDSTAT.read_text().split()[1]) / 1e9,
             faults=resource.getrusage(resource.RUSAGE_THREAD).ru_majflt,
             late=self.late,
+            collecting=self.collecting,
         )
 
 
 def held(before: Reading, after: Reading) -> float:
     """Seconds between two beats that are the code's: it computed, or waited for something with the loop in its hands."""
+    collecting = after.collecting - before.collecting
+    computed = after.cpu - before.cpu - collecting
     if after.faults != before.faults:
-        return after.cpu - before.cpu
-    lost = (after.queued - before.queued) + (after.late - before.late)
-    return max(after.cpu - before.cpu, after.at - before.at - BEAT_SECONDS - lost)
+        return computed
+    lost = (after.queued - before.queued) + max(after.late - before.late, collecting)  # that holds the witness too
+    return max(computed, after.at - before.at - BEAT_SECONDS - lost)
 
 
 @asynccontextmanager
 async def heartbeat() -> AsyncIterator[None]:
     """Fail when code inside the block held the event loop for too long."""
-    longest, over = 0.0, False
+    longest, over, doing = 0.0, False, ""
     witness = Witness()
 
     async def beat() -> None:
-        nonlocal longest
+        nonlocal longest, doing
         before = witness.read()
         while not over:
             await asyncio.sleep(BEAT_SECONDS)
@@ -82,7 +115,8 @@ async def heartbeat() -> AsyncIterator[None]:
             if held(before, after) >= LONGEST_GAP_SECONDS:  # the witness may not have woken yet
                 await asyncio.sleep(BEAT_SECONDS * 3)
                 after = replace(after, late=witness.late)
-            longest = max(longest, held(before, after))
+            if held(before, after) > longest:
+                longest, doing = held(before, after), witness.doing
             before = witness.read()
 
     witness.start()
@@ -94,4 +128,4 @@ async def heartbeat() -> AsyncIterator[None]:
         over = True
         await task
         await asyncio.to_thread(witness.end)
-    assert longest < LONGEST_GAP_SECONDS, f"the event loop was held for {longest:.2f} s"
+    assert longest < LONGEST_GAP_SECONDS, f"the event loop was held for {longest:.2f} s, last seen at:\n{doing}"
