@@ -19,6 +19,7 @@ from panel.events import (
     Resynced,
     RulesWanted,
     TaskLogged,
+    VmChanged,
     VmRemoved,
 )
 from panel.i18n import Text
@@ -74,6 +75,8 @@ class Follower:
                 self._begin(self._pool.forget(host_id))
             case VmRemoved(vm_id=vm_id):
                 self._observations.forget(vm_id)
+            case VmChanged(vm_id=vm_id, host_id=host_id) if self._nodes.owns(host_id):
+                self._observations.touch(vm_id)  # a round that began before this must not undo it
             case LookWanted(host_id=host_id, inventory=inventory) if self._nodes.owns(host_id):
                 self._observer.look_now(host_id, inventory=inventory)
             case RulesWanted(host_id=host_id) if self._nodes.owns(host_id):

@@ -20,6 +20,7 @@ from panel.services import observations as module
 from panel.services.cleaning import cleaned, one_line
 from panel.services.clock import now
 from panel.services.container import Services
+from panel.services.following import Follower
 from panel.services.names import MAC
 from panel.services.observations import Observations
 
@@ -141,6 +142,30 @@ async def test_what_an_action_found_is_not_undone_by_a_round(
     await asyncio.gather(*acting)
     assert acting
     assert (await Vm.get(name="vm-1")).disk_gib == 51.0
+
+
+async def test_what_another_process_found_is_not_undone_by_a_round(
+    services: Services, rounds: Rounds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same where the action is another process' than the round: that hears of it before it writes."""
+    nothing: Any = None
+    parts = services.nodes, nothing, services.pool, services.observer, rounds.observations, nothing, nothing
+    Follower(*parts, rounds.bus)
+    await rounds.see(SEEN)
+    vm, waits, looked = await Vm.get(name="vm-1"), rounds.observations._courtesy.give_way, []
+
+    async def waiting_for_others() -> None:
+        await waits()
+        if looked:
+            rounds.clock.now += 0.1
+            await Vm.filter(id=vm.id).update(disk_gib=51.0)
+            rounds.bus.arrive(VmChanged(vm.id, vm.host_id))
+        looked.append(True)
+
+    monkeypatch.setattr(rounds.observations._courtesy, "give_way", waiting_for_others)
+    await rounds.see(replace(SEEN, disk_gib=50.0))
+    assert (await Vm.get(name="vm-1")).disk_gib == 51.0
+    assert len(looked) > 1
 
 
 async def test_rates_that_the_hypervisor_tells_are_taken(rounds: Rounds) -> None:
