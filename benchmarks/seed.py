@@ -55,7 +55,7 @@ async def _fill(host: Host, vms: int) -> None:
         [
             Nic(
                 vm_id=vm_id, name="eth0", mac=nic.mac, mode=nic.mode, network=nic.network,
-                addresses=list(nic.addresses), port=nic.port,
+                addresses=list(nic.addresses), port=nic.port, model=nic.model, apart=nic.apart,
             )
             for vm_id, ref in await Vm.filter(host_id=host.id).values_list("id", "ref")
             for nic in seen[ref].nics

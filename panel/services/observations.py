@@ -45,6 +45,8 @@ class Known:
 
     Attributes:
         state_since: set with a new state, else None.
+        wires: its interfaces as they were, ``nic_ids`` their rows.
+        nics: its interfaces as they were seen, where that is something else.
     """
 
     id: int
@@ -65,6 +67,8 @@ class Known:
     state_since: datetime | None = None
     seen_at: datetime | None = None
     wires: Wires = field(default_factory=dict)
+    nic_ids: dict[str, int] = field(default_factory=dict)
+    nics: tuple[NicObservation, ...] | None = None
 
     def values(self) -> tuple[Any, ...]:
         """In the order of ``NEWS``."""
@@ -95,7 +99,6 @@ class Observations:
         self._touched: dict[int, float] = {}
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._storing: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)  # by host
-        self._rewired: set[int] = set()  # VMs whose interfaces changed in a round that is not yet stored
         self.rewired: Callable[[int], None] = lambda _host_id: None  # told of a host whose interfaces changed
         self.measured: Callable[[int, Sequence[Known]], None] = lambda _host_id, _vms: (
             None
@@ -109,7 +112,6 @@ class Observations:
         """The VM is gone."""
         self._samples.pop(vm_id, None)
         self._touched.pop(vm_id, None)
-        self._rewired.discard(vm_id)
 
     async def apply_round(self, host: Host, seen: Iterable[VmObservation], began: float) -> None:
         """One round of a host. ``began``: ``time.monotonic()`` before the hypervisor was asked."""
@@ -125,7 +127,7 @@ class Observations:
         for number, vm in enumerate(rows, 1):
             if self._touched.get(vm.id, 0.0) < began:
                 before, counted = vm.values(), vm.id in self._samples  # else its numbers are of long ago
-                await self._apply(host, vm, by_ref.get(vm.ref), asked)
+                self._apply(vm, by_ref.get(vm.ref), asked)
                 if changed := _changed(vm, before):
                     changes[vm.id] = changed
                 if counted and vm.state is PowerState.RUNNING:
@@ -135,18 +137,15 @@ class Observations:
         self.measured(host.id, measured)
         await self._store_round(host, rows, changes, asked)
 
-    async def _apply(self, host: Host, vm: Known, seen: VmObservation | None, asked: _Moment) -> None:
+    def _apply(self, vm: Known, seen: VmObservation | None, asked: _Moment) -> None:
         if seen is None:
             self._mark(vm, PowerState.MISSING, asked.when)
             self._samples.pop(vm.id, None)
             return
         seen = cleaned(seen)
         self._write(vm, seen, asked)
-        if vm.wires != {nic.mac: tuple(_nic_values(nic).values()) for nic in seen.nics}:
-            row = await Vm.get_or_none(id=vm.id).prefetch_related("nics")
-            if row is not None and await self._write_nics(row, seen.nics):
-                self._rewired.add(vm.id)
-                self.rewired(host.id)
+        if vm.wires != _wires(seen.nics):
+            vm.nics = seen.nics
 
     async def _store_round(
         self, host: Host, rows: Sequence[Known], changes: dict[int, dict[str, Any]], asked: _Moment
@@ -159,13 +158,33 @@ class Observations:
             for vm_id in touched:
                 changes.pop(vm_id, None)
             await write_changes(Vm, changes)
+            rewired = await self._rewire([vm for vm in rows if vm.nics is not None and vm.id not in touched])
             await self._nothing_pends([vm for vm in rows if vm.id in changes])
             if rows:
                 seen = Vm.filter(host_id=host.id, creating=False, id__lte=max(vm.id for vm in rows))
                 await (seen.exclude(id__in=touched) if touched else seen).update(seen_at=asked.when)
-        for vm_id in [vm.id for vm in rows if vm.id in changes or vm.id in self._rewired]:
-            self._rewired.discard(vm_id)
+        if rewired:
+            self.rewired(host.id)
+        for vm_id in [vm.id for vm in rows if vm.id in changes or vm.id in rewired]:
             self._events.publish(VmChanged(vm_id, host.id))
+
+    async def _rewire(self, vms: Iterable[Known]) -> set[int]:
+        """Bring interfaces in line with what was seen: those that are known in bulk, the others one by one. Whose changed."""
+        changes: dict[int, dict[str, Any]] = {}
+        rewired = set()
+        for vm in vms:
+            seen = _wires(vm.nics or ())
+            if seen.keys() == vm.wires.keys():
+                for mac, values in seen.items():
+                    pairs = zip(NIC, values, vm.wires[mac], strict=True)
+                    changes[vm.nic_ids[mac]] = {name: value for name, value, old in pairs if value != old}
+                rewired.add(vm.id)
+                continue
+            row = await Vm.get_or_none(id=vm.id).prefetch_related("nics")
+            if row is not None and await self._write_nics(row, vm.nics or ()):
+                rewired.add(vm.id)
+        await write_changes(Nic, changes)
+        return rewired
 
     async def apply_one(self, vm: Vm, observation: VmObservation) -> None:
         """One VM, just read."""
@@ -182,8 +201,10 @@ class Observations:
 
     async def apply_missing(self, vm: Vm) -> None:
         """One VM that was looked for and is not there."""
-        self._mark(vm, PowerState.MISSING, now())
-        await vm.save(update_fields=STORED)
+        self.touch(vm.id)
+        async with self._storing[vm.host_id]:
+            self._mark(vm, PowerState.MISSING, now())
+            await vm.save(update_fields=STORED)
         self._events.publish(VmChanged(vm.id, vm.host_id))
 
     async def host_lost(self, host: Host) -> None:
@@ -281,10 +302,11 @@ async def _known(host: Host) -> list[Known]:
     """The VMs of a host that are made, with their interfaces. Two queries, no models."""
     made = await plain_rows(Vm.filter(host_id=host.id, creating=False).order_by("id").values_list(*READ))
     rows = {values[0]: Known(*values) for values in made}
-    nics = Nic.filter(vm__host_id=host.id).order_by("id").values_list("vm_id", "mac", *NIC)
-    for vm_id, mac, *values in await plain_rows(nics):
+    nics = Nic.filter(vm__host_id=host.id).order_by("id").values_list("vm_id", "id", "mac", *NIC)
+    for vm_id, nic_id, mac, *values in await plain_rows(nics):
         if vm_id in rows:
             rows[vm_id].wires[mac] = tuple(values)
+            rows[vm_id].nic_ids[mac] = nic_id
     return list(rows.values())
 
 
@@ -296,6 +318,10 @@ def _changed(vm: Known, before: tuple[Any, ...]) -> dict[str, Any]:
 def _snapshot(seen: Snapshot) -> dict[str, Any]:
     taken = seen.taken_at.isoformat() if seen.taken_at else None
     return asdict(seen) | {"taken_at": taken}
+
+
+def _wires(seen: Iterable[NicObservation]) -> Wires:
+    return {nic.mac: tuple(_nic_values(nic).values()) for nic in seen}
 
 
 def _nic_values(seen: NicObservation) -> dict[str, Any]:

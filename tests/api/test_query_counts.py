@@ -70,7 +70,27 @@ async def test_a_round(api: ApiClient, asked: list[str]) -> None:
     for written in (True, False):
         asked.clear()
         await observations.apply_round(host, seen, time.monotonic())
-        ours = [query for query in asked if '"vm"' in query or '"nic"' in query]
-        assert len(ours) <= 6, ours
-        assert any("cpu_count" in query for query in ours if query.startswith("UPDATE")) is written
+        assert len(ours(asked)) <= 6, asked
+        assert any("cpu_count" in query for query in ours(asked) if query.startswith("UPDATE")) is written
     assert await Vm.filter(host_id=host.id, state=PowerState.STOPPED, cpu_count=2).count() == MANY
+
+
+async def test_a_round_that_finds_new_addresses_everywhere(api: ApiClient, asked: list[str]) -> None:
+    host = await host_with("many", MANY)
+    seen = [
+        VmObservation(
+            f"r{n}", f"v{n}", "", PowerState.STOPPED, 2, 1024,
+            nics=(NicObservation("eth0", mac(n), None, addresses=(f"10.0.0.{n}",)),),
+        )
+        for n in range(MANY)
+    ]  # fmt: skip
+    asked.clear()
+    await Observations(EventBus()).apply_round(host, seen, time.monotonic())
+    assert len(ours(asked)) <= 6, asked
+    found = await Nic.filter(vm__host_id=host.id).order_by("id").values_list("addresses", flat=True)
+    assert found == [[f"10.0.0.{n}"] for n in range(MANY)]
+
+
+def ours(asked: list[str]) -> list[str]:
+    """Those of VMs and their interfaces."""
+    return [query for query in asked if '"vm"' in query or '"nic"' in query]
