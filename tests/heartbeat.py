@@ -45,6 +45,7 @@ class Witness(threading.Thread):
         self.doing = "nothing that was seen"
         self._watched = threading.get_ident()
         self._collector = 0.0
+        self._looked = 0.0
         self._done = threading.Event()
 
     def start(self) -> None:
@@ -67,9 +68,16 @@ class Witness(threading.Thread):
             now = time.monotonic()
             self.late += now - before - BEAT_SECONDS
             before = now
-            if now - self.beat > LONGEST_GAP_SECONDS / 2 and (frame := sys._current_frames().get(self._watched)):
-                self.doing = "".join(traceback.format_stack(frame)[-DEEPEST:])
-                del frame
+            self._look()
+
+    def _look(self) -> None:
+        """Once for each beat that does not come: what holds the loop is seen in the middle of it, and not when it is over."""
+        beat = self.beat
+        if beat == self._looked or time.monotonic() - beat < LONGEST_GAP_SECONDS / 2:
+            return
+        doing = "".join(traceback.format_stack(sys._current_frames()[self._watched])[-DEEPEST:])
+        if self.beat == beat:
+            self._looked, self.doing = beat, doing
 
     def end(self) -> None:
         """Stop, and wait for that."""

@@ -21,7 +21,7 @@ from panel.pages.shared import done, form_data, get, page, post
 from panel.pages.words import NIC_MODES, say
 from panel.security import Actor
 from panel.services.engines import capabilities
-from panel.services.specs import VmRequest
+from panel.services.specs import RATES, VmRequest
 
 
 @dataclass
@@ -154,6 +154,7 @@ async def _whole_page(draft: Draft, wanted: VmRequest, *, clean: bool = False, s
 
 async def _context(draft: Draft, wanted: VmRequest) -> dict[str, Any]:
     form, host = draft.form, draft.host
+    counted = host is not None and web.services().gateways.limits(host)
     form.warnings = {room.name: room.warning for room in draft.rooms if room.warning}
     if form.retype:
         form.warnings["os_pass"] = say(
@@ -164,7 +165,8 @@ async def _context(draft: Draft, wanted: VmRequest) -> dict[str, Any]:
         "form": form,
         "families": {image.key: family(image).icon for image in draft.images},
         "modes": [(str(mode), gettext(label)) for mode, label in NIC_MODES.items()],
-        "names": NAMES,
+        "names": [name for name in NAMES if counted or name not in RATES],
+        "counted": counted,
         "network": await network_words(host, wanted.nics[0].mode) if host else "",
         "body": as_json(wanted) if form.readable else None,
         "curl": as_curl(host, wanted) if host and form.readable else None,

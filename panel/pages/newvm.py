@@ -18,10 +18,10 @@ from panel.pages.forms import Form
 from panel.pages.words import NIC_MODES, say
 from panel.services.engines import capabilities
 from panel.services.spaces import spaces_of
-from panel.services.specs import NicRequest, VmRequest
+from panel.services.specs import LIMITS, NicRequest, VmRequest
 
 SIZES = ("cpu_num", "ram_num", "hdd_num")
-NAMES = ("vm_uuid", "vm_name", "host", "os_name", *SIZES, "net_mode", "mac_addr", "os_pass", "ssh_keys")
+NAMES = ("vm_uuid", "vm_name", "host", "os_name", *SIZES, "net_mode", "mac_addr", "os_pass", "ssh_keys", *LIMITS)
 DEFAULTS: Mapping[str, object] = dict.fromkeys((*NAMES, "suggested", "images_of", "form_key", "left", "retype"), "") | {
     "net_mode": NicMode.NAT,
     "start": "1",
@@ -76,12 +76,18 @@ class NewVmForm(Form):
         text = self.value(name).strip()
         return float(text) if text.isascii() and text.isdigit() and len(text) <= 12 else 0.0
 
+    @property
+    def limited(self) -> bool:
+        """Whether there is something to see among the limits."""
+        return any(self.value(name).strip() for name in LIMITS)
+
     def read(self) -> VmRequest:
         """What the form asks for. What cannot be read is noted as an error."""
         name = self.text("vm_uuid", required=True)
         sizes = {size: self.integer(size) for size in SIZES}
         mode = self.choice("net_mode", NicMode)
-        self.readable = not any(self.error(size) for size in SIZES)
+        limits = {limit: self.integer(limit) for limit in LIMITS if self.value(limit).strip()}
+        self.readable = not any(self.error(number) for number in (*SIZES, *LIMITS))
         return VmRequest(
             name=name,
             title=self.text("vm_name"),
@@ -92,6 +98,7 @@ class NewVmForm(Form):
             nics=(NicRequest("eth0", NicMode(mode) if mode in set(NicMode) else NicMode.NAT, self.text("mac_addr")),),
             password=self.secret("os_pass") or None,
             ssh_keys=tuple(self.value("ssh_keys").splitlines()),
+            limits=limits,
             start=self.checked("start"),
         )
 
@@ -119,6 +126,7 @@ def api_body(wanted: VmRequest) -> dict[str, Any]:
         "nic_all": nics,
         "os_pass": PASSWORD if wanted.password else "",
         "ssh_keys": [key.strip() for key in wanted.ssh_keys if key.strip()] or "",
+        **wanted.limits,
         "start": wanted.start,
     }
     return {name: value for name, value in body.items() if value != ""}

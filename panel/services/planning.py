@@ -12,7 +12,7 @@ from panel.models import Host, HostImage, Vm
 from panel.services.engines import EnginePool, capabilities
 from panel.services.keys import check_keys
 from panel.services.names import check_identifier, check_password, check_title, find_image
-from panel.services.specs import VmRequest, check_sizes, check_source, hostname, nic_specs
+from panel.services.specs import VmRequest, check_limits, check_sizes, check_source, hostname, nic_specs
 
 
 class Wrong(list[PanelError]):
@@ -67,6 +67,8 @@ async def examine(pool: EnginePool, host: Host, request: VmRequest) -> tuple[VmS
         title = check_title(request.title, "vm_name")
     with wrong:
         nics = await nic_specs(host, request.nics)
+    with wrong:
+        check_limits(request.limits)
     return (None, wrong) if wrong else (_spec(request, image, title, nics, keys), [])
 
 

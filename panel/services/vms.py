@@ -140,7 +140,7 @@ class VmService:
                     cpu_count=spec.cpu_count,
                     memory_mib=spec.memory_mib,
                     disk_gib=spec.disk_gib if capabilities(host.engine).disk_size else 0,
-                    limits=dict(request.limits),
+                    limits={name: most for name, most in check_limits(request.limits).items() if most is not None},
                     creating=True,
                 )
                 for nic in spec.nics:

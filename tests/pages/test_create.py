@@ -19,6 +19,7 @@ from panel.models import Host, HostImage, Task, Vm
 from panel.pages.families import family, suggested_disk
 from panel.security import PANEL
 from panel.services.container import Services
+from panel.services.gateways import GatewayService
 from panel.services.hosts import HostRequest
 from tests.pages.conftest import Browser, until, vm_named
 from tests.pages.test_vms import form_values
@@ -120,7 +121,7 @@ async def test_only_fields_that_were_left_are_told(browser: Browser, alpha: Fake
     [("vm_uuid", ""), ("vm_uuid", "a b"), ("vm_uuid", "vm-0001"), ("cpu_num", "two"), ("cpu_num", "0"),
      ("ram_num", "1"), ("hdd_num", "1"), ("mac_addr", "zz"), ("mac_addr", "52:54:01:00:00:01"),
      ("net_mode", "carrier-pigeon"), ("host", "nope"), ("vm_name", "x" * 201), ("os_pass", "x" * 129),
-     ("ssh_keys", "ssh-rsa AAAA")],
+     ("ssh_keys", "ssh-rsa AAAA"), ("web_num", "-1"), ("flu_num", "99999999999")],
 )  # fmt: skip
 async def test_a_check_says_what_create_says(browser: Browser, alpha: FakeWorld, field: str, value: str) -> None:
     fields = await fresh(browser) | {"vm_uuid": "web-1"} | {field: value}
@@ -272,6 +273,7 @@ async def test_the_json_is_taken_by_the_api(browser: Browser, alpha: FakeWorld) 
     fields = await fresh(browser) | {
         "vm_uuid": "it-1", "vm_name": "Bob's 'shop' $HOME", "cpu_num": "3", "ram_num": "1024", "hdd_num": "25",
         "mac_addr": "52:54:00:aa:bb:cc", "os_pass": "p4ss w0rd", "net_mode": "nat", "start": "1",
+        "speed_u": "100", "flu_num": "0", "nat_num": "0", "web_num": "3",
     }  # fmt: skip
     answer = await check(browser, fields)
     assert "p4ss w0rd" not in answer
@@ -288,6 +290,25 @@ async def test_the_json_is_taken_by_the_api(browser: Browser, alpha: FakeWorld) 
     vm = await vm_named("it-1")
     assert (vm.title, vm.cpu_count, vm.memory_mib, vm.disk_gib) == ("Bob's 'shop' $HOME", 3, 1024, 25)
     assert vm.nics[0].mac == "52:54:00:aa:bb:cc"  # type: ignore[index]
+    assert vm.limits == {"speed_u": 100, "nat_num": 0, "web_num": 3}
+
+
+async def test_limits_are_part_of_the_form(browser: Browser, alpha: FakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folded up until there are some; rates only where something sees them."""
+    fields = await fresh(browser)
+    fold = re.compile(r'<details class="card-fold"( open)?>')
+    assert fold.findall(browser.html) == [""]
+    given = fields | {"vm_uuid": "web-1", "speed_d": "30", "nat_num": "2"}
+    summary = re.sub(r"<[^>]*>|\s+", " ", await check(browser, given))
+    assert "Rate to the VM: 30 Mbit/s" in summary
+    await browser.post("/vms/new", **(given | {"web_num": "many"}))
+    assert browser.status == 400
+    assert fold.findall(browser.html) == [" open"], "what is wrong is seen"
+    await browser.post("/vms/new", **given)
+    assert (await vm_named("web-1")).limits == {"speed_d": 30, "nat_num": 2}
+    monkeypatch.setattr(GatewayService, "limits", lambda _self, _host: False)
+    assert not {"speed_u", "speed_d", "flu_num"} & set(await fresh(browser))
+    assert "speed_u" not in await check(browser, await fresh(browser) | {"left": "web_num"})
 
 
 async def test_the_first_look_is_a_request_too(browser: Browser, alpha: FakeWorld) -> None:
@@ -298,7 +319,7 @@ async def test_the_first_look_is_a_request_too(browser: Browser, alpha: FakeWorl
         "/api/client/create/alpha", json=body, headers={"Authorization": f"Bearer {browser.token}"}
     )
     assert response.status_code == 200
-    assert "It is shown when the sizes are numbers." in await check(browser, fields | {"cpu_num": "two"})
+    assert "It is shown when sizes and limits are numbers." in await check(browser, fields | {"cpu_num": "two"})
 
 
 async def test_a_form_sent_twice_makes_one_vm(browser: Browser, alpha: FakeWorld) -> None:

@@ -26,7 +26,9 @@ async def vm(alpha: FakeWorld, services: Services) -> Vm:
     limits = {"speed_u": 50, "nat_num": 0, "flu_num": 0}
     vm, task = await services.vms.create(PANEL, host, VmRequest("web", "Web", "Debian 12", 1, 256, 4, limits=limits))
     assert (await services.tasks.wait(task.id, 5)).status == "succeeded"
-    return vm
+    assert (await Vm.get(id=vm.id)).limits == {"speed_u": 50, "nat_num": 0}, "a rate of 0 is none"
+    await Vm.filter(id=vm.id).update(limits=limits)  # as it was kept once
+    return await Vm.get(id=vm.id)
 
 
 def held(browser: Browser, name: str) -> str:
