@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import MutableMapping
 from contextlib import suppress
@@ -19,6 +20,9 @@ from panel.models.database import is_full
 from panel.pages.live import end_streams
 from panel.settings import Settings
 
+LOOKUP_THREADS = (
+    128  # of libuv: half of them look up names, and a name whose server is silent holds one for many seconds
+)
 GRACE = 2  # seconds that open requests get when the panel stops
 LARGEST_MESSAGE = 1024 * 1024  # bytes; what a browser sends to a VM is small
 
@@ -35,6 +39,7 @@ class PanelServer(uvicorn.Server):
 def serve_forever(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM."""
     configure_logging(settings.log_level)
+    os.environ.setdefault("UV_THREADPOOL_SIZE", str(LOOKUP_THREADS))
     BoundedHttpProtocol.most = allow_connections() // 2
     with suppress(KeyboardInterrupt):  # uvicorn raises the signal again once it has stopped
         PanelServer(server_config(settings)).run()

@@ -51,6 +51,7 @@ class PanelProcess:
             "PANEL_OBSERVE_SECONDS": "1",
             **{f"PANEL_{name.upper()}": value for name, value in settings.items()},
         }
+        self.within: tuple[str, ...] = ()  # a command that runs the panel, as "nice" does
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -76,7 +77,10 @@ class PanelProcess:
         """Start and wait for the first answer."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", self.module, "serve"], env=self._environment, stdout=log, stderr=log
+                [*self.within, sys.executable, "-m", self.module, "serve"],
+                env=self._environment,
+                stdout=log,
+                stderr=log,
             )
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:

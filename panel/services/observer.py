@@ -15,6 +15,7 @@ import structlog
 
 from panel.courtesy import Courtesy
 from panel.engines.base import Engine
+from panel.engines.hosttypes import Image
 from panel.engines.types import VmEvent
 from panel.errors import NotFound, PanelError
 from panel.events import EventBus, HostChanged, LookWanted
@@ -52,6 +53,7 @@ class _Watch:
         self.last_status = 0.0
         self.last_inventory = 0.0
         self.prepared = False
+        self.listing: asyncio.Task[list[Image]] | None = None
 
 
 class Observer:
@@ -186,24 +188,24 @@ class Observer:
             host.status, watch.last_status = asdict(await patience.ask(engine.host_status())), began
         if watch.inventory or began - watch.last_inventory >= INVENTORY_EVERY:
             watch.inventory, watch.last_inventory = False, began
-            await self._take_inventory(host, engine, patience)
+            await self._take_inventory(host, engine, watch, patience)
         await self._healthy(host, asked_at)
         self.measured(host)
         for tell in self.rounds:
             tell(host.id)
 
-    async def _take_inventory(self, host: Host, engine: Engine, patience: Patience) -> None:
+    async def _take_inventory(self, host: Host, engine: Engine, watch: _Watch, patience: Patience) -> None:
         for look in self.inventories:
             await self._courtesy.give_way()
             await look(host, engine, patience)
         if capabilities(host.engine).images:
-            await self._store_images(host, engine, patience)
+            await self._store_images(host, engine, watch, patience)
         if capabilities(host.engine).iso:
             host.isos = [asdict(iso) for iso in (await patience.ask(engine.list_isos()))[:MOST_ISOS]]
         host.leftovers = [asdict(item) for item in await patience.ask(engine.leftovers())]
 
-    async def _store_images(self, host: Host, engine: Engine, patience: Patience) -> None:
-        found = [*await patience.ask(engine.list_images()), *await patience.ask(cds_of(engine))]
+    async def _store_images(self, host: Host, engine: Engine, watch: _Watch, patience: Patience) -> None:
+        found = [*await patience.ask(engine.list_images()), *await patience.ask(_listed(engine, watch))]
         images = {image.key: image for image in found}
         known = {row.key: row for row in await HostImage.filter(host_id=host.id)}
         await HostImage.filter(id__in=[row.id for key, row in known.items() if key not in images]).delete()
@@ -260,6 +262,15 @@ class Observer:
             await self._observations.apply_missing(vm)
         except PanelError:
             watch.wake.set()
+
+
+async def _listed(engine: Engine, watch: _Watch) -> list[Image]:
+    """The CD images of a host. One listing at a time, however long it takes: the thread that reads a share whose server is gone
+    does not come back, and there are not many."""
+    if watch.listing is None or watch.listing.done():
+        watch.listing = asyncio.create_task(cds_of(engine))
+        watch.listing.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody may wait any more
+    return await asyncio.shield(watch.listing)
 
 
 async def _end(jobs: Iterable[asyncio.Task[None]]) -> None:

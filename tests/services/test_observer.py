@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
+from pathlib import Path
 
+import pytest
 from tortoise import connections
 
 from panel.engines.fake.behaviour import Behaviour, Manner
+from panel.engines.fake.engine import FakeEngine
 from panel.engines.fake.world import GIB, world
+from panel.engines.hosttypes import Image
 from panel.engines.types import EngineKind, PowerState
 from panel.events import VmChanged
 from panel.models import Host, LogEntry, Vm
+from panel.services import imagefiles, observer
 from panel.services.clock import now
 from panel.services.container import Services
 from panel.services.hosts import HostRequest
@@ -93,6 +99,33 @@ async def test_a_busy_panel_is_not_a_dead_host(services: Services, fake_host: st
         turns.release()
     await until(lambda: Host.exists(name="host1", seen_at__gt=begun))
     assert not await LogEntry.exists(action="host.unreachable")
+
+
+async def test_a_share_whose_server_is_gone_takes_one_thread(
+    services: Services, fake_host: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Listing its CDs never ends. Others share the threads, which are few."""
+    asked, back = [], threading.Event()
+
+    def stuck(folder: Path) -> list[Image]:
+        asked.append(folder)
+        back.wait(60)
+        return []
+
+    monkeypatch.setattr(imagefiles, "_list_isos", stuck)
+    monkeypatch.setattr(observer, "INVENTORY_EVERY", 0.0)
+    monkeypatch.setattr(FakeEngine, "images_folder", tmp_path)
+    try:
+        host = await services.hosts.get("host1")
+        await health("host1", "unreachable")
+        for _again in range(3):
+            services.observer.look_now(host.id, inventory=True)
+            await asyncio.sleep(services.settings.observe_timeout + 0.2)
+        assert asked == [tmp_path]
+    finally:
+        back.set()
+    services.observer.look_now(host.id)
+    await health("host1", "online")
 
 
 async def test_a_vm_that_stops_from_inside_shows_at_once(services: Services, fake_host: str) -> None:
