@@ -78,7 +78,13 @@ class Table:
 
     def text(self) -> str:
         """Markdown."""
-        lines = [f"## {self.title}", "", f"`make bench ARGS={self.name}`, {_today()}; spread is p10 to p90.", "", HEAD]
+        lines = [
+            f"## {self.title}",
+            "",
+            f"`make bench ARGS={self.name}`, {_today()}, {_processor()}; spread is p10 to p90.",
+            "",
+            HEAD,
+        ]
         lines += ["| " + " | ".join(row.cells()) + " |" for row in self.rows]
         return "\n".join([*lines, *(f"\n{note}" for note in self.notes)])
 
@@ -114,12 +120,16 @@ def _today() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
+def _processor() -> str:
+    found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    return found[1].strip() if found else platform.machine()
+
+
 def _head() -> str:
-    cpu = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     cores = Path("/proc/cpuinfo").read_text(encoding="utf-8").count("processor\t:")
     memory = int(re.findall(r"\d+", Path("/proc/meminfo").read_text(encoding="utf-8"))[0]) / 2**20
     versions = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
-    machine = f"{cpu[1].strip() if cpu else platform.machine()}, {cores} cores, {memory:.0f} GiB"
+    machine = f"{_processor()}, {cores} cores, {memory:.0f} GiB"
     return "\n".join([
         "# What was measured",
         "",

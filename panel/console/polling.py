@@ -1,6 +1,7 @@
 """Busy polling: an event loop that has just been told something looks again for a moment before it sleeps.
 
-To sleep and to be woken takes longer than to carry a message: 40 to 50 µs on a virtual machine, and an echo passes here twice.
+To sleep and to be woken takes longer than to carry a message: 40 to 50 µs on a fast virtual machine, twice that on a slow one,
+and an echo passes here twice.
 A relay in C that sleeps between messages has the round trip of the same in Python (``benchmarks/README.md``).
 """
 
@@ -11,7 +12,7 @@ import os
 import time
 from collections.abc import Callable
 
-WINDOW_SECONDS = 60e-6  # about what a sleep costs: to wait in vain costs no more than to be woken
+WINDOW_SECONDS = 150e-6  # within which an echo comes on a slow machine too, where a sleep costs as much
 PAYS = 4  # messages in one attempt: their wake-ups would have cost what the wait at its end does
 SELDOM = 63  # messages between two attempts where nothing ever follows so soon
 

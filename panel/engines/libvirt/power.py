@@ -16,7 +16,8 @@ from panel.engines.libvirt.observe import AGENT_ANSWER_SECONDS, power_state
 from panel.engines.types import PowerAction, PowerState, Reporter
 from panel.errors import EngineTimeout, NotFound, PanelError
 
-SLOW_SECONDS = 120.0
+START_SECONDS = 120.0  # a start may make room in memory first
+OTHER_SECONDS = 60.0  # a process that does not die takes libvirt half a minute
 SILENT_SECONDS = 10.0  # without an answer, after which the operator is told
 AGENT_CALL_SECONDS = 90.0  # libvirt itself waits up to 60 s for the guest to act
 AGENT_GRACE_SECONDS = 10.0
@@ -39,25 +40,24 @@ async def act(
         await _Shutdown(client, ref, shutdown_seconds, press_seconds).run()
         return
     await report.step("Asking libvirt to {action} the VM", action=action)
-    telling = asyncio.get_running_loop().create_task(_tell_of_silence(report))
+    limit = START_SECONDS if action is PowerAction.START else OTHER_SECONDS
+    telling = asyncio.get_running_loop().create_task(_tell_of_silence(report, limit))
     try:
-        await client.domain(ref, lambda domain: _do(domain, action), seconds=SLOW_SECONDS, lane=Lane.SLOW)
+        await client.domain(ref, lambda domain: _do(domain, action), seconds=limit, lane=Lane.SLOW)
     finally:
         telling.cancel()
         await asyncio.wait({telling})
-    if not await reaches(client, ref, GOAL[action], SLOW_SECONDS):
-        raise EngineTimeout(
-            "The VM did not follow within {seconds} s. Look at its console.", seconds=round(SLOW_SECONDS)
-        )
+    if not await reaches(client, ref, GOAL[action], limit):
+        raise EngineTimeout("The VM did not follow within {seconds} s. Look at its console.", seconds=round(limit))
 
 
-async def _tell_of_silence(report: Reporter) -> None:
+async def _tell_of_silence(report: Reporter, limit: float) -> None:
     """Say that libvirt has not answered yet: a stop may be what somebody looks at."""
     await asyncio.sleep(SILENT_SECONDS)
     await report.step(
         "libvirt has not answered for {seconds} s; the panel waits for {limit} s",
         seconds=round(SILENT_SECONDS),
-        limit=round(SLOW_SECONDS),
+        limit=round(limit),
     )
 
 

@@ -64,7 +64,8 @@ function begin(socket, current) {
     screen_id: box.id,
     onerror: () => {
       if (!current()) return;
-      if (main?.state === "error") refuse(words.securityText);
+      // What else a link may fail of passes: QEMU that is still busy with the viewer before.
+      if (main?.auth_reply?.auth_code === Constants.SPICE_LINK_ERR_PERMISSION_DENIED) refuse(words.securityText);
       else setTimeout(() => socket.close(), LAST_WORD_MS);
     },
   });

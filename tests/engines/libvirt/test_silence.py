@@ -71,12 +71,12 @@ async def test_an_answer_in_time_needs_no_words() -> None:
 async def test_silence_is_told_and_the_answer_still_counts() -> None:
     told, client = Told(), Slow(0.3)
     await stop(client, told)
-    assert told.steps[1:] == ["libvirt has not answered for 0 s; the panel waits for 120 s"]
+    assert told.steps[1:] == ["libvirt has not answered for 0 s; the panel waits for 60 s"]
     assert client.left == 0
 
 
 async def test_silence_ends_in_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(power, "SLOW_SECONDS", 0.3)
+    monkeypatch.setattr(power, "OTHER_SECONDS", 0.3)
     told = Told()
     with pytest.raises(EngineTimeout):
         await stop(Slow(60), told)
