@@ -53,6 +53,14 @@ async def test_a_process_that_was_stopped_is_not() -> None:
         assert time.monotonic() - began > 0.8
 
 
+async def test_what_the_test_does_itself_is_not() -> None:
+    async with heartbeat() as witness:
+        await asyncio.sleep(0.05)
+        with witness.own_work():
+            time.sleep(0.8)
+        await asyncio.sleep(0.05)
+
+
 class Slow:
     """Garbage that takes long to collect."""
 
@@ -81,6 +89,8 @@ def test_what_the_machine_took_does_not_count() -> None:
         "its code came from disk": (Reading(10.82, 1.01, 0.0, 5, 0.0), 0.01),
         "garbage was collected": (Reading(10.82, 1.79, 0.0, 3, 0.79, 0.79), 0.01),
         "and it computed too": (Reading(11.62, 2.6, 0.0, 3, 1.59, 0.8), 0.8),
+        "the test asked a tool": (Reading(10.82, 1.3, 0.0, 3, 0.0, own=0.79, own_cpu=0.3), 0.01),
+        "beside that it held it": (Reading(11.62, 1.3, 0.0, 3, 0.0, own=0.79, own_cpu=0.3), 0.81),
         "it computed, and had to wait": (Reading(12.02, 1.7, 1.3, 3, 0.0), 0.7),
     }
     for name, (after, seconds) in cases.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,7 +66,7 @@ class IncusRig(Rig):
         self.server.forward(LISTEN, forward.protocol, forward.port, forward.address, forward.target_port)
 
     async def logs_in(self, seen: VmObservation, user: str, password: str) -> bool:
-        return self.server.password_is(self.server.named(seen.ref), user, password)
+        return await asyncio.to_thread(self.server.password_is, self.server.named(seen.ref), user, password)
 
     def keys_told(self, spec: VmSpec) -> list[str]:
         config = self.server.api(f"/1.0/instances/{self.server.named(spec.ref)}")["config"]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -27,7 +29,7 @@ from panel.engines.types import (
     VmSpec,
 )
 from panel.errors import EngineFailure, NotFound, Unsupported
-from tests.heartbeat import heartbeat
+from tests.heartbeat import Witness, heartbeat
 
 SECRET = "hunter2-not-in-any-message"
 
@@ -187,6 +189,25 @@ async def refuses(engine: Engine, name: str) -> None:
 Test = Callable[..., Awaitable[None]]
 
 
+class _Own:
+    """A rig whose calls are the test's own work: some run a hypervisor's tool and wait for it."""
+
+    def __init__(self, rig: object, witness: Witness) -> None:
+        self._rig, self._witness = rig, witness
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._rig, name)
+        if not inspect.ismethod(found) or inspect.iscoroutinefunction(found):
+            return found
+
+        @functools.wraps(found)
+        def call(*values: Any, **named: Any) -> Any:
+            with self._witness.own_work():
+                return found(*values, **named)
+
+        return call
+
+
 def contract(*capabilities: str) -> Callable[[Test], Test]:
     """A test of the contract, which exercises ``capabilities``.
 
@@ -200,7 +221,9 @@ def contract(*capabilities: str) -> Callable[[Test], Test]:
             engine = fixtures["engine"]
             assert isinstance(engine, Engine)
             missing = [name for name in capabilities if engine.capabilities.why_not(name) is not None]
-            async with heartbeat():
+            async with heartbeat() as witness:
+                if "rig" in fixtures:
+                    fixtures["rig"] = _Own(fixtures["rig"], witness)
                 if not missing:
                     await test(**fixtures)
                 for name in missing:
