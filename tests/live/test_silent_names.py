@@ -92,6 +92,6 @@ def test_others_are_looked_up_meanwhile(tmp_path: Path) -> None:
                 assert (status, "did not answer within 5" in told["msg"]) == (503, True), told
             assert len(unanswered) >= SILENT, "each is still being looked up: the system asks for ten seconds"
             panel.ok("POST", "/api/server/create", host("good", base.replace("127.0.0.1", "a.good.test")))
-            panel.until("/api/server/detail/good", lambda found: found["health"] == "online", 5)
+            panel.until("/api/server/detail/good", lambda found: found["health"] == "online", 20)
         finally:
             panel.kill()
