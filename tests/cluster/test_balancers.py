@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -63,3 +64,7 @@ def test_caddy(cluster: Cluster) -> None:
         assert client.get("/vms").status_code == 200
         with client.stream("GET", "/events?topics=tasks") as stream:
             assert next(stream.iter_lines()).startswith("retry"), "not held back"
+        left = time.monotonic()
+    assert time.monotonic() - left < 30, (
+        "it ended with its client: else Caddy waits for it, and the panel serves nobody"
+    )
