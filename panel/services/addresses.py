@@ -35,6 +35,7 @@ from panel.services.spaces import (
 from panel.services.whole import whole
 
 TRIES = 64  # of others that take the address which we chose, before we give up
+RESERVE_SECONDS = 130.0  # many at once wait for one another on the host; the engine has its own, shorter, limits inside
 COLUMNS = ("mode", "bridge", "subnet4", "gateway4", "subnet6", "gateway6", "forward_mode")
 
 
@@ -268,7 +269,7 @@ class AddressService:
         lent: dict[str, set[str]] = {}
         for nic in await Nic.filter(vm_id=vm.id):
             for network in await Network.filter(addresses__nic_id=nic.id, mode=NicMode.NAT).distinct():
-                await limited(engine.reserve(network.name, nic.mac, ()))
+                await limited(engine.reserve(network.name, nic.mac, ()), RESERVE_SECONDS)
                 for info in await limited(engine.list_networks()):
                     lent.setdefault(info.name, set()).update(ip for mac, ip in info.leases if mac == nic.mac)
         for network in await Network.filter(host_id=vm.host_id, name__in=[name for name, held in lent.items() if held]):
@@ -283,7 +284,7 @@ class AddressService:
         first: dict[int, str] = {}
         for row in rows:
             first.setdefault(version_of(row.ip, ""), row.ip)
-        await limited(engine.reserve(network.name, nic.mac, tuple(first.values())))
+        await limited(engine.reserve(network.name, nic.mac, tuple(first.values())), RESERVE_SECONDS)
 
 
 def at_position(rows: Sequence[Address], index: int, row_id: int | None) -> Address:

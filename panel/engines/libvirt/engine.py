@@ -61,6 +61,7 @@ DISKS_PATH = "/var/lib/openidcs/disks"
 IMAGES_PATH = "/var/lib/openidcs/images"
 NETWORK = "openidcs"
 PREPARE_SECONDS = 60.0
+RESERVE_SECONDS = 60.0  # libvirt does those of a network one by one, and dnsmasq reads all again for each
 LIST_SECONDS = 60.0
 DELETE_SECONDS = 900.0
 
@@ -316,7 +317,12 @@ class LibvirtEngine(Engine):
 
     async def reserve(self, network: str, mac: str, addresses: tuple[str, ...]) -> None:
         # the second step that libvirt does for it may wait for dnsmasq; a half done one is finished by a repetition
-        await self.client.call(lambda conn: reservations.reserve(conn, network, mac, addresses), settle=True)
+        await self.client.call(
+            lambda conn: reservations.reserve(conn, network, mac, addresses),
+            seconds=RESERVE_SECONDS,
+            lane=Lane.SLOW,
+            settle=True,
+        )
 
     async def leftovers(self) -> list[Leftover]:
         site = self.site
