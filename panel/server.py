@@ -20,9 +20,7 @@ from panel.models.database import is_full
 from panel.pages.live import end_streams
 from panel.settings import Settings
 
-LOOKUP_THREADS = (
-    128  # of libuv: half of them look up names, and a name whose server is silent holds one for many seconds
-)
+LOOKUP_THREADS = 128  # of libuv; half of them look up names, and a silent name server holds one for many seconds
 GRACE = 2  # seconds that open requests get when the panel stops
 LARGEST_MESSAGE = 1024 * 1024  # bytes; what a browser sends to a VM is small
 

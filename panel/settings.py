@@ -45,7 +45,7 @@ class Settings:
         acme_email: the address that the certificate authority is told. Default: empty.
         fake_engine: offer the in-memory engine, for demonstrations and tests. Default: ``false``.
         observe_seconds: time between two rounds of observation of a host. Default: ``5``.
-        observe_timeout: a round that takes longer is cut off, and the host is shown as unreachable. Default: ``20``.
+        observe_timeout: a host whose answers of one round take longer, together, is shown as unreachable. Default: ``20``.
         console_relay: carry screens in a process of their own, which does not wait for the panel. Default: ``true``.
         session_hours: how long a login lasts without use. Default: ``12``.
         login_attempts: failed logins from one address before it has to wait. Default: ``5``.

@@ -77,9 +77,8 @@ class Observer:
         self._audit = audit
         self._courtesy = courtesy
         self._watches: dict[int, _Watch] = {}
-        self.inventories: list[
-            Callable[[Host, Engine, Patience], Awaitable[None]]
-        ] = []  # what other services look at, rarely
+        # what other services look at, rarely
+        self.inventories: list[Callable[[Host, Engine, Patience], Awaitable[None]]] = []
         self.rounds: list[Callable[[int], None]] = []  # told of each round that went well
         self.measured: Callable[[Host], None] = lambda _host: None  # told of the host's load in each such round
         nodes.gained.append(self._gained)
