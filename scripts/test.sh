@@ -48,16 +48,15 @@ main() {
     fast) run_pytest -n 2 -m "not live and not browser and not slow" "$@" ;;
     all)
         run_pytest -n 2 -m "not live and not browser" "$@"
-        run_pytest -n 2 --dist loadfile -m "browser and not live" "$@"
         # those that share this machine's hypervisors one after the other, beside the others: tests/together.py
-        run_pytest -n 2 --dist loadgroup -m "live" "$@"
+        run_pytest -n 2 --dist loadgroup -m "live or browser" "$@"
         ;;
     *) die "usage: scripts/test.sh all|fast|lint [pytest arguments]" ;;
     esac
     return $status
 }
 
-# Runs pytest; that it found no test in one of the three parts is no failure.
+# Runs pytest; that it found no test in one of the two parts is no failure.
 run_pytest() {
     local code=0
     printf '==> pytest %s\n' "$*"

@@ -24,6 +24,7 @@ from panel.security import Actor, Source
 from panel.services.container import Services
 from panel.services.hosts import HostRequest
 from panel.settings import Settings
+from tests.leftovers import swept
 
 ROOT = Path(__file__).parents[1]
 DEMO_IMAGE = Path(os.environ.get("PANEL_TEST_IMAGE", "/var/lib/openidcs/images/openidcs-demo.qcow2"))
@@ -38,6 +39,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     from tests.together import Together
 
     return Together(config, log)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Before anything runs: what a test run left that was killed. Its VMs have names that today's want."""
+    if not hasattr(session.config, "workerinput"):
+        swept()
 
 
 @pytest.fixture

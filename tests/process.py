@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,12 @@ def proxy_settings() -> dict[str, str]:
     """Settings of a panel that serves domains on ports of its own, with certificates by an authority of its own."""
     ports = {"proxy_http_port": str(free_port()), "proxy_https_port": str(free_port())}
     return {"proxy": "1", "acme_directory": "internal", **ports}
+
+
+def mortal() -> list[str]:
+    """A command that runs another one until this process ends, however it ends: a panel that outlives its tests makes their
+    networks again. Only of the main thread: to the kernel, what another thread started ends with that thread."""
+    return ["setpriv", "--pdeathsig", "KILL"] if threading.current_thread() is threading.main_thread() else []
 
 
 class PanelProcess:
@@ -77,7 +84,7 @@ class PanelProcess:
         """Start and wait for the first answer."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*self.within, sys.executable, "-m", self.module, "serve"],
+                [*mortal(), *self.within, sys.executable, "-m", self.module, "serve"],
                 env=self._environment,
                 stdout=log,
                 stderr=log,

@@ -12,6 +12,8 @@ from tests.together import MACHINE, group
     [
         ("tests/live/test_away.py::test_a", MACHINE),
         ("tests/browser/test_incus.py::test_a[x-y]", MACHINE),
+        ("tests/browser/test_list.py::test_a[x-y]", "tests/browser/test_list.py"),
+        ("tests/soak/test_short.py::test_a[libvirt]", MACHINE),
         ("tests/contract/test_power.py::test_a[libvirt]", MACHINE),
         ("tests/contract/test_power.py::test_a[docker]", MACHINE),
         ("tests/contract/test_power.py::test_a[docker-podman-STOP]", MACHINE),

@@ -1,27 +1,34 @@
-"""Which live tests may run at once, for ``pytest -n 2 --dist loadgroup``.
+"""Which live and browser tests may run at once, for ``pytest -n 2 --dist loadgroup``.
 
 Those that use this machine's own hypervisors, networks and ports run one after the other, in one process. Of the others, which
-make what they need in namespaces and processes of their own, each file is run by one process.
+make what they need in namespaces and processes of their own, each file is run by one process; so are those of a browser on
+imaginary hosts.
 
 Not by ``xdist_group``: pytest-xdist 3.8 hands groups on by a field of items that pytest 9.2 has no more.
 """
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
+
 from xdist.scheduler import LoadScopeScheduling
 
 from panel.engines.types import EngineKind
 from tests.contract.providers import PROVIDERS
 
-FOLDERS = frozenset({"live", "soak", "browser"})
+ROOT = Path(__file__).parents[1]
+FOLDERS = frozenset({"live", "soak"})
 KINDS = frozenset({EngineKind.LIBVIRT, EngineKind.INCUS, EngineKind.DOCKER})
 MACHINE = "machine"
 
 
 def group(nodeid: str) -> str:
-    """Of a live test: tests of one group run one after the other."""
+    """Of a live or browser test: tests of one group run one after the other."""
     path, _, rest = nodeid.partition("::")
     folder = path.split("/")[1]
+    if folder == "browser":
+        return MACHINE if _live(path) else path
     if folder != "contract":
         return MACHINE if folder in FOLDERS else path
     parameters = rest.partition("[")[2].rstrip("]")
@@ -30,6 +37,12 @@ def group(nodeid: str) -> str:
         return path
     provider = max(names, key=lambda one: len(one.name))
     return MACHINE if provider.kind in KINDS else f"contract of {provider.name}"
+
+
+@cache
+def _live(path: str) -> bool:
+    """Whether the tests of a file say that they are live: the scheduler knows only names."""
+    return "mark.live" in (ROOT / path).read_text()
 
 
 class Together(LoadScopeScheduling):  # type: ignore[misc]  # no types

@@ -10,11 +10,9 @@ import io
 import os
 import shutil
 import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -26,18 +24,13 @@ import yaml
 
 from panel.engines.base import Engine
 from panel.engines.types import EngineKind, HostConnection, VmObservation, VmSpec
+from tests.leftovers import URI, made_folder, remove
 
 from .kit import SECRET
 from .providers import Rig
 from .terminal import Terminal
 
-URI = "qemu:///system"
 NETWORK = f"oct-{os.getpid()}"  # two runs at once must not meet
-UNDEFINE = (
-    libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
-    | libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
-    | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
-)
 FOREIGN = """
 <domain type='qemu'><name>{name}</name><uuid>{ref}</uuid><memory unit='MiB'>64</memory><vcpu>1</vcpu>
 <os><type arch='x86_64' machine='pc'>hvm</type></os>
@@ -179,44 +172,8 @@ def libvirt_rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
     with connected() as conn:
         networks = set(conn.listNetworks()) | set(conn.listDefinedNetworks())
         conn.getDomainCapabilities(None, "x86_64", None, "qemu")  # a libvirt just started tries QEMU out: that is slow
-    root = Path(tempfile.mkdtemp(prefix="openidcs-contract-", dir="/var/lib"))
-    root.chmod(0o755)  # QEMU's user passes through
-    prefix = ""
+    root = made_folder(NETWORK)
     try:
-        rig = LibvirtRig(root, demo_image)
-        prefix = rig.prefix
-        yield rig
+        yield LibvirtRig(root, demo_image)
     finally:
-        with connected() as conn:
-            clean_up(conn, root, prefix, keep_network=NETWORK in networks)
-        shutil.rmtree(root, ignore_errors=True)
-
-
-def clean_up(conn: libvirt.virConnect, root: Path, prefix: str, *, keep_network: bool) -> None:
-    """Remove the suite's domains, pools and network."""
-    for domain in conn.listAllDomains(0):
-        if prefix and domain.name().startswith(prefix):
-            quietly(domain.destroy)
-            quietly(partial(domain.undefineFlags, UNDEFINE))
-    for pool in conn.listAllStoragePools(0):
-        if str(root) in described(pool):
-            quietly(pool.destroy)
-            quietly(pool.undefine)
-    used = any(f"network='{NETWORK}'" in described(domain) for domain in conn.listAllDomains(0))  # a run beside us
-    for network in conn.listAllNetworks(0):
-        if network.name() == NETWORK and not keep_network and not used:
-            quietly(network.destroy)
-            quietly(network.undefine)
-
-
-def described(thing: libvirt.virDomain | libvirt.virStoragePool) -> str:
-    """Its XML; empty when it has just gone: others use this libvirt as well."""
-    with suppress(libvirt.libvirtError):
-        return str(thing.XMLDesc(0))
-    return ""
-
-
-def quietly(work: Callable[[], object]) -> None:
-    """It may be gone already."""
-    with suppress(libvirt.libvirtError):
-        work()
+        remove(root, {NETWORK} - networks)

@@ -7,7 +7,6 @@ import contextlib
 import json
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -26,8 +25,8 @@ from panel.engines.types import (
     VmObservation,
     VmSpec,
 )
+from tests.leftovers import URI, made_folder, remove
 
-URI = "qemu:///system"
 NETWORK = "e-live-nat"
 IMAGE = "Tiny Linux"
 
@@ -84,23 +83,12 @@ def connected() -> Iterator[libvirt.virConnect]:
 @pytest.fixture(scope="module")
 def place(demo_image: Path) -> Iterator[Place]:
     """Folders with the demo image; pools, network, VMs and folders go at the end."""
-    made = Place(Path(tempfile.mkdtemp(prefix="openidcs-test-e-", dir="/var/lib")))
-    made.root.chmod(0o755)
+    made = Place(made_folder(NETWORK))
     made.images.mkdir()
     shutil.copyfile(demo_image, made.images / "tiny.qcow2")
     (made.images / "tiny.json").write_text(json.dumps({"os_name": IMAGE, "title": "A tiny Linux"}))
     yield made
-    with connected() as conn:
-        for domain in conn.listAllDomains():
-            if str(made.root) in domain.XMLDesc():
-                if domain.isActive():
-                    domain.destroy()
-                domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE)
-        for item in (*conn.listAllStoragePools(), *conn.listAllNetworks()):
-            if str(made.root) in item.XMLDesc() or item.name() == NETWORK:
-                item.destroy()
-                item.undefine()
-    shutil.rmtree(made.root)
+    remove(made.root, [NETWORK])
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ from uuid import uuid4
 import libvirt
 
 from tests.certs import Made
+from tests.leftovers import made_folder
 from tests.live.namespaces import Beside, run
 from tests.pki import Authority, write
 
-ROOT = Path("/var/lib")
 TLS_PORT, TCP_PORT = 16514, 16509
 OWN = ("run/libvirt", "var/lib/libvirt", "etc/libvirt", "var/cache/libvirt", "var/log/libvirt")
 # The first process there: folders of its own over libvirt's, and devices without KVM (what this machine has for one kernels die
@@ -68,7 +68,7 @@ class FarLibvirt:
 
     def __init__(self, demo_image: Path, beside: Beside, *names: str) -> None:
         self.name = f"oit-{secrets.token_hex(3)}"
-        self.folder = ROOT / f"openidcs-test-{self.name}"
+        self.folder = made_folder()
         self.root, self.pki = self.folder / "machine", self.folder / "pki"
         self.disks, self.images = self.folder / "disks", self.folder / "images"
         self.address = beside.address

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import libvirt
 
-ROOT = Path("/var/lib")
+from tests.leftovers import URI, clear_rules, made_folder, remove
 
 
 class LibvirtSite:
@@ -18,9 +18,9 @@ class LibvirtSite:
 
     def __init__(self, demo_image: Path, *names: str) -> None:
         self.name = f"oit-{secrets.token_hex(3)}"
-        self.folder = ROOT / f"openidcs-test-{self.name}"
+        self.folder = made_folder(self.name)
         self.disks, self.images = self.folder / "disks", self.folder / "images"
-        for folder in (self.folder, self.disks, self.images):
+        for folder in (self.disks, self.images):
             folder.mkdir(mode=0o755)
         for name in names:
             shutil.copyfile(demo_image, self.images / f"{name}.qcow2")
@@ -43,13 +43,13 @@ class LibvirtSite:
             f"<network><name>{self.name}</name><forward mode='nat'/><ip address='{gateway}' prefix='{prefix}'>"
             f"<dhcp><range start='{base}.2' end='{base}.254'/></dhcp></ip></network>"
         )
-        connection = libvirt.open("qemu:///system")
+        connection = libvirt.open(URI)
         with contextlib.closing(connection):
             connection.networkDefineXML(xml).create()
 
     def domains(self) -> list[str]:
         """Names of the libvirt domains whose disks are here."""
-        connection = libvirt.open("qemu:///system")
+        connection = libvirt.open(URI)
         try:
             return [d.name() for d in connection.listAllDomains() if str(self.folder) in d.XMLDesc()]
         finally:
@@ -61,39 +61,8 @@ class LibvirtSite:
 
     def clean(self) -> None:
         """Remove VMs, pools, network and folders."""
-        connection = libvirt.open("qemu:///system")
-        with contextlib.closing(connection):
-            for domain in connection.listAllDomains():
-                if str(self.folder) in domain.XMLDesc():
-                    with contextlib.suppress(libvirt.libvirtError):
-                        domain.destroy()
-                    domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
-            for pool in connection.listAllStoragePools():
-                if str(self.folder) in pool.XMLDesc():
-                    with contextlib.suppress(libvirt.libvirtError):
-                        pool.destroy()
-                    pool.undefine()
-            for network in connection.listAllNetworks():
-                if network.name() == self.name:
-                    with contextlib.suppress(libvirt.libvirtError):
-                        network.destroy()
-                    network.undefine()
+        remove(self.folder, [self.name])
         clear_rules()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def clear_rules() -> None:
-    """Remove the panel's tables and accepts: rules that outlive their panel would guard the taps of the next one's VMs. A
-    panel that still runs makes its own anew."""
-
-    def run(*command: str) -> str:
-        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout
-
-    for family in ("inet", "bridge"):
-        run("nft", "delete", "table", family, "openidcs")
-    for line in run("iptables", "-S", "FORWARD").splitlines():
-        if "openidcs-" in line:
-            run("sh", "-c", f"iptables {line.replace('-A', '-D', 1)}")
 
 
 def ssh(address: str, password: str, command: str, *, timeout: int = 40) -> str:

@@ -16,7 +16,7 @@ from quart import Quart
 
 from panel.engines.fake.behaviour import Behaviour, Manner
 from panel.engines.fake.world import FakeWorld
-from panel.engines.types import EngineKind, PowerAction
+from panel.engines.types import EngineKind, PowerAction, PowerState
 from panel.events import VmChanged
 from panel.i18n import catalogue
 from panel.models import Session, Vm
@@ -155,7 +155,8 @@ async def test_only_what_changed_is_sent(
 
 async def test_goes_on_after_a_break(app: Quart, browser: Browser, alpha: FakeWorld, services: Services) -> None:
     """What happened in between is told: from the last event on, and when that is not known from the page on."""
-    vm, still = await vm_named("vm-0004"), await vm_named("vm-0002")  # suspended: no round finds it at work
+    vm, still = await vm_named("vm-0004"), await vm_named("vm-0008")
+    assert still.state == PowerState.STOPPED, "no round finds it at work"
     for _again in range(2):  # a round that had read the row may write what it read
         await Vm.filter(id=still.id).update(state_since=now() - timedelta(hours=1))
         moment = now()
