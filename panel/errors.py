@@ -6,6 +6,9 @@ A library's own exception never reaches a reader: only an engine's ``client.py``
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from panel.i18n import Text
 
 
@@ -28,10 +31,37 @@ class PanelError(Exception):
 
 
 class InvalidInput(PanelError):
-    """The request is wrong: 400, with the field and the mend."""
+    """The request is wrong: 400, with the field and the mend.
+
+    Attributes:
+        beside: what is wrong with other fields of the same request.
+    """
 
     status = 400
     title = "Invalid input"
+    beside: tuple[InvalidInput, ...] = ()
+
+
+class Problems:
+    """What is wrong with the fields of one request, told all at once: each field is looked at within ``noted``."""
+
+    def __init__(self) -> None:
+        self._found: list[InvalidInput] = []
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Keep an ``InvalidInput`` instead of ending with it."""
+        try:
+            yield
+        except InvalidInput as error:
+            self._found.append(error)
+
+    def tell(self) -> None:
+        """Raise the first that was found, the others ``beside`` it; nothing when all is well."""
+        if self._found:
+            first, *others = self._found
+            first.beside = tuple(others)
+            raise first
 
 
 class Unauthorized(PanelError):

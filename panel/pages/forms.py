@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from panel.errors import PanelError
+from panel.errors import InvalidInput, PanelError
 from panel.i18n import gettext
 from panel.i18n import gettext_noop as _
 from panel.pages.words import field_word, localised
@@ -90,11 +90,13 @@ class Form:
         self.errors.setdefault(name, gettext(message))
 
     def take(self, error: PanelError, fields: Iterable[str], aliases: Mapping[str, str] | None = None) -> None:
-        """Put an error beside its field when the form has it, else above the form."""
-        message = localised(error.text, self._labels).translate()
-        name = (error.field or "").rpartition(".")[2]
-        name = (aliases or {}).get(name, name)
-        if name in set(fields):
-            self.errors.setdefault(name, message)
-        else:
-            self.notices.append(("error", message))
+        """Put an error, and what is said beside it, beside its field when the form has it, else above the form."""
+        known = set(fields)
+        for each in (error, *(error.beside if isinstance(error, InvalidInput) else ())):
+            message = localised(each.text, self._labels).translate()
+            name = (each.field or "").rpartition(".")[2]
+            name = (aliases or {}).get(name, name)
+            if name in known:
+                self.errors.setdefault(name, message)
+            else:
+                self.notices.append(("error", message))

@@ -11,7 +11,7 @@ from tortoise.exceptions import IntegrityError
 from tortoise.transactions import in_transaction
 
 from panel.engines.types import NicMode
-from panel.errors import Conflict, InvalidInput, NotFound
+from panel.errors import Conflict, InvalidInput, NotFound, Problems
 from panel.events import EventBus, HostChanged
 from panel.i18n import Text
 from panel.i18n import gettext_noop as _
@@ -235,20 +235,32 @@ def _check_keeps(row: Address, space: Space) -> None:
 
 
 def _checked(request: PoolRequest) -> dict[str, Any]:
-    """A pool's columns. ``InvalidInput`` names the field and the mend."""
-    subnet = _subnet(request.subnet)
-    gateway = _gateway(request.gateway, subnet) if request.gateway else ""
-    if len(request.dns) > MOST_DNS:
+    """A pool's columns. ``InvalidInput`` names each field and the mend."""
+    values: dict[str, Any] = {}
+    subnet: Subnet | None = None
+    problems = Problems()
+    with problems.noted():
+        subnet = _subnet(request.subnet)
+        values["subnet"] = str(subnet)
+    with problems.noted():
+        values["dns"] = _dns(request.dns)
+    if subnet is not None:
+        with problems.noted():
+            values["gateway"] = _gateway(request.gateway, subnet) if request.gateway else ""
+        with problems.noted():
+            values["ranges"] = _pairs(request.ranges, [subnet], "ranges")
+        with problems.noted():
+            values["reserved"] = _pairs(request.reserved, [subnet], "reserved")
+    problems.tell()
+    return values
+
+
+def _dns(given: Sequence[str]) -> list[str]:
+    if len(given) > MOST_DNS:
         raise InvalidInput(_("{field} may have at most {most} lines."), field="dns", most=MOST_DNS)
-    for text in request.dns:
+    for text in given:
         version_of(text, "dns")
-    return {
-        "subnet": str(subnet),
-        "gateway": gateway,
-        "dns": [str(ip_address(text)) for text in request.dns],
-        "ranges": _pairs(request.ranges, [subnet], "ranges"),
-        "reserved": _pairs(request.reserved, [subnet], "reserved"),
-    }
+    return [str(ip_address(text)) for text in given]
 
 
 def _subnet(text: str) -> Subnet:

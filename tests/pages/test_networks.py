@@ -90,3 +90,16 @@ async def test_what_is_not_there(browser: Browser, alpha: FakeWorld, services: S
     assert "has pools" in browser.text
     await browser.post(f"{BASE}/fake-bridge/pools", subnet="")
     assert (browser.status, 'id="subnet-error"' in browser.html) == (400, True)
+
+
+async def test_all_that_is_wrong_is_told_at_once(browser: Browser, alpha: FakeWorld, services: Services) -> None:
+    await browser.get(TAB)
+    wrong = POOL | {"gateway": "198.51.100.1", "dns": "nine", "ranges": "203.0.113.9-203.0.113.2", "reserved": "x"}
+    await browser.post(f"{BASE}/fake-bridge/pools", **wrong)
+    assert browser.status == 400
+    for field in ("gateway", "dns", "ranges", "reserved"):
+        assert f'id="{field}-error"' in browser.html, field
+    assert 'id="subnet-error"' not in browser.html
+    await browser.post(f"{BASE}/fake-bridge/pools", **(wrong | {"subnet": "203.0.113.0"}))
+    assert all(f'id="{field}-error"' in browser.html for field in ("subnet", "dns")), "the others need a subnet"
+    assert not await Pool.exists()
