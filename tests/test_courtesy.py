@@ -51,5 +51,5 @@ async def test_who_gives_up_holds_up_nobody() -> None:
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         job.cancel()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(10):
         await courtesy.give_way()

@@ -33,7 +33,7 @@ async def test_a_ticket_shows_the_screen(panel: Panel, place: str) -> None:
         assert await read(socket, 12) == GREETING
         await socket.send(GREETING)
         assert await read(socket, 2) == b"\x01\x01"
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(10):
         while await LogEntry.filter(action="console.close").count() != 1:
             await asyncio.sleep(0.02)
     opened = await LogEntry.get(action="console.open")
@@ -219,7 +219,7 @@ async def test_what_ends_the_right_ends_the_console_within_a_second(
         if reads:
             assert (await closing(socket))[0] == code
         else:
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(3):
                 while panel.consoles.open_count:
                     await asyncio.sleep(0.02)
             await asyncio.wait_for(ended.wait(), 3)

@@ -68,7 +68,7 @@ async def test_a_program_that_hangs_is_killed() -> None:
     begun = time.monotonic()
     with pytest.raises(EngineTimeout, match="sh did not end"):
         await LocalRunner().run(["sh", "-c", "sleep 30 & wait"], seconds=0.2)
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 15
     task = asyncio.create_task(LocalRunner().run(["sleep", "30"]))
     await asyncio.sleep(0.1)
     task.cancel()

@@ -181,7 +181,7 @@ async def test_a_host_that_fell_silent_is_back_at_once(
                     HostUnreachable, match="did not answer within 1 s" if not number else "answers nothing"
                 ):
                     await engine.observe()
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(10):
             await engine.observe()
     finally:
         await engine.close()
@@ -203,7 +203,7 @@ async def test_events_come_over_it(engine: LibvirtEngine, far: FarLibvirt) -> No
         with far.connected() as conn:
             conn.lookupByUUIDString(vm.ref).destroy()
         while VmEvent(vm.ref, "stopped") not in events:
-            assert time.monotonic() - began < 2, events
+            assert time.monotonic() - began < 10, events
             await asyncio.sleep(0.02)
         far.kill()
         async with asyncio.timeout(5):  # the end of libvirtd is the end of the events

@@ -34,7 +34,7 @@ async def test_it_sees_what_was_committed_and_only_that(app: Quart) -> None:
 
     job = asyncio.create_task(write())
     await written.wait()
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(10):
         with reading():
             assert await Setting.get(key="a").values_list("value", flat=True) == "1", "not yet committed, and no wait"
     read.set()

@@ -121,7 +121,7 @@ async def test_at_most_one_update_per_second(
             await asyncio.sleep(0.012)
         await events.until(f'<tr id="vm-{vm.id}"')
         await events.until(f'<tr id="vm-{vm.id}"')
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15
         rows = [event for event in events.seen if f'<tr id="vm-{vm.id}"' in event]
         assert len(rows) == 2
 

@@ -137,7 +137,7 @@ async def test_events(client: Client) -> None:
     await client.domain(REF, lambda domain: domain.resume())
     await _until(lambda: len(seen) == 2)
     await client.close()
-    await asyncio.wait_for(listening, 2)
+    await asyncio.wait_for(listening, 10)
     assert seen == ["suspended", "resumed"]
 
 

@@ -145,7 +145,7 @@ def test_a_silent_port(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         began = time.monotonic()
         with pytest.raises(HostUnreachable, match="answers nothing to TLS") as caught:
             tls.knock(way(folder, port))
-        assert (time.monotonic() - began < 3, caught.value.field) == (True, "server_addr")
+        assert (time.monotonic() - began < 4.5, caught.value.field) == (True, "server_addr")
 
 
 @pytest.mark.parametrize(("kind", "words"), [("tls", "answers nothing to TLS"), ("tcp", "answers nothing. Check")])
