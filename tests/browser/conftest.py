@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.live.libvirt_site import LibvirtSite
 from tests.process import PanelProcess, proxy_settings
@@ -23,6 +23,8 @@ FLAGS = [
 ]
 WIDE = {"width": 1440, "height": 900}
 NARROW = {"width": 390, "height": 844}
+
+expect.set_options(timeout=15_000)  # for a machine that also runs VMs
 
 
 @pytest.fixture(scope="module")
