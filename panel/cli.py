@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -41,18 +42,26 @@ def serve() -> None:
     try:
         settings = load_settings()
         with held(settings.database):
+            if applied := asyncio.run(migrate(settings.database)):
+                click.echo(f"Database: applied {', '.join(applied)}.")
+                _begin_anew()
             asyncio.run(prepare(settings))
             serve_forever(settings)
     except PanelError as error:
         raise click.ClickException(str(error)) from error
 
 
+def _begin_anew() -> None:
+    """Run the same command in place of this process, under its number: what migrating took, as much again as the whole panel
+    takes at rest, would stay with it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - this very command
+
+
 async def prepare(settings: Settings) -> None:
-    """What has to be there before the first request: key, schema, token, this machine as host ``local``."""
+    """What has to be there before the first request, besides the schema: key, token, this machine as host ``local``."""
     services = build_services(settings)
-    applied = await migrate(settings.database)
-    if applied:
-        click.echo(f"Database: applied {', '.join(applied)}.")
     await open_database(settings.database)
     try:
         token = await services.access.ensure_token()
