@@ -56,9 +56,10 @@ class NotifyConnection:
             await self._connection.execute("SELECT pg_notify($1, $2)", CHANNEL, payload)
 
     async def probe(self) -> None:
-        """Ask something: raises as ``tell`` does."""
+        """Listen once more, which changes nothing: raises as ``tell`` does. Whoever looks into ``pg_stat_activity`` sees what
+        the connection is for."""
         async with asyncio.timeout(QUERY_SECONDS):
-            await self._connection.execute("SELECT 1")
+            await self._connection.execute(f"LISTEN {CHANNEL}")
 
     async def close(self) -> None:
         """Disconnect, whatever state it is in."""

@@ -127,14 +127,15 @@ def test_the_vm_is_deleted(stand: Stand) -> None:
 def test_the_login_ends_while_nobody_hears(stand: Stand, cluster: Cluster) -> None:
     """The connections that listen are cut at that moment: what was told in vain is read again."""
 
+    listening = (
+        "FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND (query LIKE 'LISTEN%' OR query LIKE '%pg_notify%')"
+    )
+
     def leave() -> float:
         token = stand.browser.csrf()
-        cut = cluster.postgres.rows(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE pid <> pg_backend_pid() AND (query LIKE 'LISTEN%' OR query LIKE '%pg_notify%')"
-        )
+        until(lambda: len(cluster.postgres.rows(f"SELECT pid {listening}")) == len(cluster.panels))
         began = time.monotonic()
-        assert len(cut) == len(cluster.panels)
+        assert len(cluster.postgres.rows(f"SELECT pg_terminate_backend(pid) {listening}")) == len(cluster.panels)
         assert stand.browser.post("/logout", csrf_token=token).status_code == 303
         stand.browser.login(stand.asked.token)
         return began
