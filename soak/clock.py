@@ -12,7 +12,7 @@ import httpx2
 from soak.report import Report
 from soak.stand import SMALL, stand
 from soak.wire import Login, connected, console, greet, head
-from tests.process import QuickPanel
+from tests.process import PanelProcess
 
 PAGES = ("/", "/hosts", "/vms", "/tasks", "/logs", "/settings", "/hosts/host1", "/hosts/host1/vms/vm-0001",
          "/hosts/host1/vms/vm-0001?tab=usage", "/api/system/tasker", "/metrics")  # fmt: skip
@@ -63,7 +63,7 @@ async def run(folder: Path, _seconds: float, _seed: int) -> Report:
     return report
 
 
-async def opens(panel: QuickPanel, ticket: str) -> bool:
+async def opens(panel: PanelProcess, ticket: str) -> bool:
     """Whether a ticket shows the screen."""
     try:
         async with console(panel, "vm-0001", ticket) as wire:
@@ -73,7 +73,7 @@ async def opens(panel: QuickPanel, ticket: str) -> bool:
     return True
 
 
-async def works(panel: QuickPanel, report: Report, name: str, number: int) -> None:
+async def works(panel: PanelProcess, report: Report, name: str, number: int) -> None:
     """Everything that somebody does in a day works at this time."""
     async with Login(panel) as login:
         for path in PAGES:
@@ -98,14 +98,14 @@ async def works(panel: QuickPanel, report: Report, name: str, number: int) -> No
     report.hold(f"{name}: no task is left", running == 0, running)
 
 
-async def lock_out(panel: QuickPanel) -> None:
+async def lock_out(panel: PanelProcess) -> None:
     """Fail to log in until nobody from here may try any more."""
     async with httpx2.AsyncClient(base_url=panel.url, trust_env=False) as client:
         for _ in range(4):
             await client.post("/login", data={"token": "wrong-token"})
 
 
-async def waits(panel: QuickPanel, report: Report, name: str) -> None:
+async def waits(panel: PanelProcess, report: Report, name: str) -> None:
     """How long somebody who failed has to wait is what the settings say, whatever the clock said when he failed."""
     async with connected(panel) as wire:
         await wire.send(head(panel, "GET", "/api/server/status/host1"))
@@ -114,7 +114,7 @@ async def waits(panel: QuickPanel, report: Report, name: str) -> None:
     report.hold(f"{name}: the wait is no longer than the settings say", wait <= WAIT + 1, f"{wait} s of {WAIT}")
 
 
-async def future_login(panel: QuickPanel, report: Report, clock: Clock) -> None:
+async def future_login(panel: PanelProcess, report: Report, clock: Clock) -> None:
     """A login and a ticket of a clock that was wrong do not live for as long as it was wrong."""
     clock.turn(365 * DAY)
     async with Login(panel) as login:

@@ -9,7 +9,7 @@ from pathlib import Path
 from soak.report import Report
 from soak.stand import bounded, ordinary, stand
 from soak.wire import ASK_CORNER, ASK_PICTURE, CORNER, Login, Wire, console, frame, greet, payload
-from tests.process import QuickPanel
+from tests.process import PanelProcess
 
 VMS = 20
 ASKED = 40  # pictures that who never reads has asked for: 10 MiB
@@ -32,7 +32,7 @@ async def run(folder: Path, seconds: float, _seed: int) -> Report:
     return report
 
 
-async def crowd(panel: QuickPanel, login: Login, report: Report, count: int, seconds: float) -> None:
+async def crowd(panel: PanelProcess, login: Login, report: Report, count: int, seconds: float) -> None:
     """``count`` viewers; each tenth asks for pictures and takes none."""
     ready, leave = asyncio.Semaphore(20), asyncio.Event()
     pictures, deaf, troubles = [0] * count, 0, list[str]()

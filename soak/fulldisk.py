@@ -14,7 +14,7 @@ from typing import Any
 from soak.report import Report
 from soak.stand import SMALL, stand
 from soak.wire import Login
-from tests.process import QuickPanel
+from tests.process import PanelProcess
 
 SIZE = 12 * 2**20
 FULL = "disk of the data folder is full"
@@ -66,7 +66,7 @@ async def run(folder: Path, _seconds: float, _seed: int) -> Report:
     return report
 
 
-async def while_full(panel: QuickPanel, login: Login, report: Report) -> None:
+async def while_full(panel: PanelProcess, login: Login, report: Report) -> None:
     """What needs room gets 507 and the reason; the rest goes on."""
     writes: tuple[tuple[str, str, Any], ...] = (
         ("POST", "/api/client/create/host1", SMALL | {"vm_uuid": "more"}),
@@ -94,7 +94,7 @@ async def while_full(panel: QuickPanel, login: Login, report: Report) -> None:
     )
 
 
-async def afterwards(panel: QuickPanel, report: Report, begun: str) -> None:
+async def afterwards(panel: PanelProcess, report: Report, begun: str) -> None:
     """With room again: what was at work has ended, and all works."""
     ends = time.monotonic() + 30
     while (task := panel.ok("GET", f"/api/system/tasker?id={begun}")["tasks"][0])["ended_at"] is None:

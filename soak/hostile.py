@@ -10,7 +10,7 @@ from pathlib import Path
 from soak.report import Report
 from soak.stand import bounded, ordinary, stand
 from soak.wire import Login, connected, console, frame, greet, head, pour
-from tests.process import QuickPanel
+from tests.process import PanelProcess
 
 MIB = 2**20
 SLOW_MIB, BODY_MIB, HEAD_MIB, FRAMES_MIB = 60.0, 24.0, 24.0, 24.0
@@ -31,7 +31,7 @@ async def run(folder: Path, seconds: float, seed: int) -> Report:
     return report
 
 
-async def slow_clients(panel: QuickPanel, report: Report, *, count: int, seconds: float) -> None:
+async def slow_clients(panel: PanelProcess, report: Report, *, count: int, seconds: float) -> None:
     """A byte a second, of a head that never ends or of a body."""
     refused: list[int] = []
 
@@ -60,7 +60,7 @@ async def slow_clients(panel: QuickPanel, report: Report, *, count: int, seconds
         report.hold("slow heads are given up", len(refused) >= count // 2, f"{len(refused)} of {count}")
 
 
-async def large_bodies(panel: QuickPanel, report: Report, total: int) -> None:
+async def large_bodies(panel: PanelProcess, report: Report, total: int) -> None:
     """With and without its length announced, with and without a token."""
     with bounded(panel, report, f"bodies of {total // MIB} MiB", BODY_MIB):
         async with ordinary(panel, report, "large bodies"):
@@ -80,7 +80,7 @@ async def large_bodies(panel: QuickPanel, report: Report, total: int) -> None:
                     report.hold(f"{total // MIB} MiB {way} to {path} is 413", status == 413, status)
 
 
-async def deep_json(panel: QuickPanel, report: Report) -> None:
+async def deep_json(panel: PanelProcess, report: Report) -> None:
     """Nested deeper than any parser's stack, and just deep enough for some."""
     with bounded(panel, report, "nested JSON", BODY_MIB):
         for depth in (900, 970, 1000, 1020, 10_000, 200_000):
@@ -94,7 +94,7 @@ async def deep_json(panel: QuickPanel, report: Report) -> None:
                 report.hold(f"JSON nested {depth} deep ({opening.decode()}) is 400", status == 400, status)
 
 
-async def long_heads(panel: QuickPanel, report: Report) -> None:
+async def long_heads(panel: PanelProcess, report: Report) -> None:
     """One long line, many lines, a long address, a head without end; and a head of a usual size."""
     lines = {
         "a header of 1 MiB": head(panel, "GET", "/login", "X: " + "a" * MIB),
@@ -137,7 +137,7 @@ BROKEN = (
 )
 
 
-async def malformed_frames(panel: QuickPanel, report: Report, chance: random.Random, count: int) -> None:
+async def malformed_frames(panel: PanelProcess, report: Report, chance: random.Random, count: int) -> None:
     """Each way to break RFC 6455, and noise: each ends its console, and no other."""
     with bounded(panel, report, "malformed frames", FRAMES_MIB):
         async with Login(panel) as login, console(panel, "vm-0001", await login.ticket("vm-0001")) as witness:

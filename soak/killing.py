@@ -24,7 +24,7 @@ import httpx2
 from soak.report import Report
 from soak.stand import SMALL, stand
 from soak.wire import ASK_PICTURE, Login, console, frame, greet, payload
-from tests.process import QuickPanel
+from tests.process import PanelProcess
 
 WORKERS = 4
 DELAY = 0.05  # seconds that each call to the host takes: long enough to die in
@@ -76,7 +76,7 @@ class Fire:
         longest: seconds between two kills, at most.
     """
 
-    panel: QuickPanel
+    panel: PanelProcess
     eye: str
     body: dict[str, Any]
     truth: Callable[[], tuple[dict[str, Real], list[str]]]
@@ -257,13 +257,13 @@ async def settled(fire: Fire, workers: list[Worker], tally: Tally) -> list[str]:
     return problems
 
 
-def rows(panel: QuickPanel, query: str) -> list[Any]:
+def rows(panel: PanelProcess, query: str) -> list[Any]:
     """Read the panel's database beside it."""
     with closing(sqlite3.connect(f"file:{panel.folder}/data/panel.sqlite3?mode=ro", uri=True, timeout=10)) as database:
         return database.execute(query).fetchall()
 
 
-def check_rows(panel: QuickPanel, tally: Tally) -> list[str]:
+def check_rows(panel: PanelProcess, tally: Tally) -> list[str]:
     """What the database must say of itself: whole, nothing doubled, every task ended with words."""
     wrong = {
         "rows without their parent": "PRAGMA foreign_key_check",
@@ -290,7 +290,7 @@ def check_rows(panel: QuickPanel, tally: Tally) -> list[str]:
     return [*problems, *([f"confirmed tasks are gone: {lost}"] if lost else [])]
 
 
-def imaginary(panel: QuickPanel) -> tuple[dict[str, Real], list[str]]:
+def imaginary(panel: PanelProcess) -> tuple[dict[str, Real], list[str]]:
     """The truth of the fake engine."""
     state = json.loads((panel.folder / "world.json").read_text())
     there = Counter(vm["name"] for vm in state["vms"])
@@ -318,7 +318,7 @@ def check_world(fire: Fire, workers: list[Worker]) -> list[str]:
     return problems
 
 
-def broken_promises(panel: QuickPanel, name: str, promise: Promise, vm: Real | None) -> list[str]:
+def broken_promises(panel: PanelProcess, name: str, promise: Promise, vm: Real | None) -> list[str]:
     """What was confirmed and is not so."""
     if promise.there is not None and promise.there != (vm is not None):
         return [f"{name} was confirmed as {'there' if promise.there else 'gone'}, and is not"]

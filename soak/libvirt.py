@@ -16,7 +16,7 @@ from soak.killing import Fire, Real, kill, rows
 from soak.report import Report
 from tests.conftest import DEMO_IMAGE
 from tests.live.libvirt_site import LibvirtSite
-from tests.process import QuickPanel
+from tests.process import PanelProcess
 
 WORKERS = 2
 LONGEST = 14.0  # seconds between two kills: a create takes some
@@ -32,7 +32,7 @@ async def run(folder: Path, seconds: float, seed: int) -> Report:
         report.hold("the demo image is there", False, "make demo-image")
         return report
     site = LibvirtSite(DEMO_IMAGE, IMAGE)
-    panel = QuickPanel(folder, observe_seconds="1", log_level="warning")
+    panel = PanelProcess(folder, observe_seconds="1", log_level="warning")
     try:
         panel.start()
         panel.ok("POST", "/api/server/create", {"server_name": "host1"} | site.host)
@@ -49,7 +49,7 @@ async def run(folder: Path, seconds: float, seed: int) -> Report:
     return report
 
 
-def truth(panel: QuickPanel, site: LibvirtSite) -> tuple[dict[str, Real], list[str]]:
+def truth(panel: PanelProcess, site: LibvirtSite) -> tuple[dict[str, Real], list[str]]:
     """The site's domains, and what is wrong with disks, MACs and the kernel's forwards."""
     found: dict[str, Real] = {}
     disks: list[str] = []
@@ -76,7 +76,7 @@ def truth(panel: QuickPanel, site: LibvirtSite) -> tuple[dict[str, Real], list[s
     return found, problems + lost_forwards(panel)
 
 
-def lost_forwards(panel: QuickPanel) -> list[str]:
+def lost_forwards(panel: PanelProcess) -> list[str]:
     """Outer ports that the kernel does not forward."""
     listed = subprocess.run(
         ["nft", "list", "table", "inet", "openidcs"], capture_output=True, text=True, timeout=30, check=False

@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 
 from soak.report import Report
-from tests.process import QuickPanel
+from tests.process import PanelProcess
 
 SMALL = {"os_name": "Debian 12", "cpu_num": 1, "ram_num": 512, "hdd_num": 4}
 PATIENCE = 10.0  # seconds that the ordinary user may wait on a machine with two busy cores
@@ -27,9 +27,9 @@ def stand(
     module: str = "panel",
     environment: Mapping[str, str] | None = None,
     **settings: str,
-) -> Iterator[QuickPanel]:
+) -> Iterator[PanelProcess]:
     """A panel with host ``host1``, which has ``vms`` running VMs ``vm-0001`` ... and keeps its world in ``world.json``."""
-    panel = QuickPanel(folder, fake_engine="1", observe_seconds="1", log_level="warning", **settings)
+    panel = PanelProcess(folder, fake_engine="1", observe_seconds="1", log_level="warning", **settings)
     panel.module = module
     panel.under(**(environment or {}))
     panel.start()
@@ -40,7 +40,7 @@ def stand(
         panel.kill()
 
 
-def add_host(panel: QuickPanel, vms: int) -> None:
+def add_host(panel: PanelProcess, vms: int) -> None:
     """Host ``host1``, with all of its VMs adopted."""
     body = {"server_name": "host1", "engine_type": "FakeEngine", "server_addr": "w", "vms": str(vms),
             "state_file": str(panel.folder / "world.json")}  # fmt: skip
@@ -63,7 +63,7 @@ class Ordinary:
 
 
 @asynccontextmanager
-async def ordinary(panel: QuickPanel, report: Report, what: str) -> AsyncIterator[Ordinary]:
+async def ordinary(panel: PanelProcess, report: Report, what: str) -> AsyncIterator[Ordinary]:
     """Ask for the list of VMs again and again, each time on a new connection; at the end it must always have been answered."""
     met = Ordinary()
 
@@ -90,7 +90,7 @@ async def ordinary(panel: QuickPanel, report: Report, what: str) -> AsyncIterato
     report.hold(f"others are served: {what}", good, f"{len(met.seconds)} answers, longest {met.longest:.2f} s{trouble}")
 
 
-async def ask(panel: QuickPanel, method: str, path: str, body: Any = None, *, seconds: float = PATIENCE) -> int:
+async def ask(panel: PanelProcess, method: str, path: str, body: Any = None, *, seconds: float = PATIENCE) -> int:
     """The status of an ordinary request on a connection of its own."""
     async with httpx2.AsyncClient(trust_env=False, timeout=seconds) as client:
         headers = {"Authorization": f"Bearer {panel.token}"}
@@ -98,7 +98,7 @@ async def ask(panel: QuickPanel, method: str, path: str, body: Any = None, *, se
 
 
 @contextmanager
-def bounded(panel: QuickPanel, report: Report, what: str, most_mib: float) -> Iterator[None]:
+def bounded(panel: PanelProcess, report: Report, what: str, most_mib: float) -> Iterator[None]:
     """The panel's memory grows by at most ``most_mib`` within, and its log has no traceback."""
     before, said = panel.memory_mib(), panel.log.stat().st_size
     yield

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import httpx2
 
-from tests.process import QuickPanel
+from tests.process import PanelProcess
 
 PIECE = 256 * 1024
 
@@ -52,7 +52,7 @@ class Wire:
 
 
 @contextlib.asynccontextmanager
-async def connected(panel: QuickPanel) -> AsyncIterator[Wire]:
+async def connected(panel: PanelProcess) -> AsyncIterator[Wire]:
     """A bare TCP connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", panel.port)
     try:
@@ -61,7 +61,7 @@ async def connected(panel: QuickPanel) -> AsyncIterator[Wire]:
         writer.transport.abort()
 
 
-def head(panel: QuickPanel, method: str, path: str, *lines: str, token: bool = True) -> bytes:
+def head(panel: PanelProcess, method: str, path: str, *lines: str, token: bool = True) -> bytes:
     """The head of a request with the token."""
     credential = [f"Authorization: Bearer {panel.token}"] if token else []
     rows = [f"{method} {path} HTTP/1.1", f"Host: 127.0.0.1:{panel.port}", *credential, *lines]
@@ -87,7 +87,7 @@ async def pour(wire: Wire, total: int, *, chunked: bool) -> int:
 class Login:
     """A browser that has logged in, without a browser."""
 
-    def __init__(self, panel: QuickPanel) -> None:
+    def __init__(self, panel: PanelProcess) -> None:
         self.panel = panel
         self.client = httpx2.AsyncClient(base_url=panel.url, trust_env=False, timeout=30)
 
@@ -111,7 +111,7 @@ class Login:
 
 
 @contextlib.asynccontextmanager
-async def console(panel: QuickPanel, vm: str, ticket: str) -> AsyncIterator[Wire]:
+async def console(panel: PanelProcess, vm: str, ticket: str) -> AsyncIterator[Wire]:
     """A console's websocket after its handshake."""
     key = base64.b64encode(os.urandom(16)).decode()
     lines = (

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +45,26 @@ def mortal() -> list[str]:
     return ["setpriv", "--pdeathsig", "KILL"] if threading.current_thread() is threading.main_thread() else []
 
 
+@cache
+def _empty_database() -> Path:
+    """An SQLite database of today's schema, made once in each process of a test run."""
+    folder = Path(tempfile.mkdtemp(prefix="openidcs-empty-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    command = [sys.executable, "-m", "panel", "migrate"]
+    environment = os.environ | {"PANEL_DATA_FOLDER": str(folder)}
+    subprocess.run(command, env=environment, capture_output=True, timeout=120, check=True)
+    return folder / "panel.sqlite3"
+
+
 class PanelProcess:
-    """``openidcs serve`` with a data folder of its own."""
+    """``openidcs serve`` with a data folder of its own.
+
+    Attributes:
+        makes_database: it makes its database itself, which takes as long again as all else of a start.
+    """
 
     module = "panel"
+    makes_database = False
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
@@ -82,6 +102,7 @@ class PanelProcess:
 
     def start(self) -> None:
         """Start and wait for the first answer."""
+        self._prepare()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*mortal(), *self.within, sys.executable, "-m", self.module, "serve"],
@@ -100,7 +121,25 @@ class PanelProcess:
         else:
             self.kill()
             raise AssertionError(f"The panel did not answer: {self.log.read_text()}")
-        self.token = self.cli("token", "show")
+        self.token = self._own_token()
+
+    def _prepare(self) -> None:
+        """An empty database, unless there is one, or it is another one."""
+        data = self._data
+        if self.makes_database or "PANEL_DATABASE_URL" in self._environment or data.exists():
+            return
+        data.mkdir(mode=0o700, parents=True)
+        shutil.copyfile(_empty_database(), data / "panel.sqlite3")
+
+    def _own_token(self) -> str:
+        """The access token, from the database: ``openidcs token show`` would take as long as the panel."""
+        with contextlib.closing(sqlite3.connect(self._data / "panel.sqlite3")) as rows:
+            (sealed,) = rows.execute("SELECT value FROM setting WHERE key = 'access_token'").fetchone()
+        return SecretBox.open(self._data).unseal(sealed)
+
+    @property
+    def _data(self) -> Path:
+        return Path(self._environment["PANEL_DATA_FOLDER"])
 
     @property
     def pid(self) -> int | None:
@@ -157,14 +196,3 @@ class PanelProcess:
                 return data
             time.sleep(0.2)
         raise AssertionError(f"{path} did not become as wanted within {seconds} s: {data}")
-
-
-class QuickPanel(PanelProcess):
-    """Reads its token itself: a second Python would take as long as the panel. For SQLite in the data folder."""
-
-    def cli(self, *arguments: str) -> str:
-        """``token show``, and nothing else."""
-        assert arguments == ("token", "show")
-        with contextlib.closing(sqlite3.connect(self.folder / "data/panel.sqlite3")) as rows:
-            (sealed,) = rows.execute("SELECT value FROM setting").fetchone()
-        return SecretBox.open(self.folder / "data").unseal(sealed)

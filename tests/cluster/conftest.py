@@ -69,16 +69,13 @@ def postgres() -> Iterator[Postgres]:
 
 
 class Panel(PanelProcess):
-    """Reads its token itself, from the database: a second Python would take as long as the panel."""
+    """Over a PostgreSQL."""
 
     def __init__(self, folder: Path, postgres: Postgres, **settings: str) -> None:
         super().__init__(folder, database_url=postgres.url, **settings)
         self._postgres = postgres
 
-    def cli(self, *arguments: str) -> str:
-        """Run ``openidcs ...``."""
-        if arguments != ("token", "show"):
-            return super().cli(*arguments)
+    def _own_token(self) -> str:
         sealed = self._postgres.value("SELECT value FROM setting WHERE key = 'access_token'")
         return SecretBox.open(self.folder / "data").unseal(sealed)
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
-from panel.models.database import close_database, migrate, open_database
+from panel.models.database import close_database, open_database
 from tests.console.kit import Panel, make_panel, serve
 
 
 @pytest.fixture
-async def panel(tmp_path: Path) -> AsyncIterator[Panel]:
-    url = f"sqlite://{tmp_path / 'panel.sqlite3'}"
-    await migrate(url)
-    await open_database(url)
+async def panel(tmp_path: Path, migrated: Path) -> AsyncIterator[Panel]:
+    shutil.copyfile(migrated, tmp_path / "panel.sqlite3")
+    await open_database(f"sqlite://{tmp_path / 'panel.sqlite3'}")
     try:
         made = await make_panel(tmp_path)
         yield made

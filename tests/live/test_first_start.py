@@ -14,6 +14,7 @@ pytestmark = pytest.mark.live
 def test_it_takes_no_more_memory_than_the_next(tmp_path: Path) -> None:
     """What the making took went with the process that did it."""
     panel = PanelProcess(tmp_path)
+    panel.makes_database = True
     panel.start()
     first = panel.memory_mib()
     assert panel.log.read_text().count("Database: applied") == 1

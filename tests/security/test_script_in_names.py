@@ -16,7 +16,7 @@ from panel.security import Actor, Source
 from panel.services.container import Services
 from tests.browser.conftest import Login, chromium, login
 from tests.pages.conftest import Browser, vm_named
-from tests.process import PanelProcess, QuickPanel
+from tests.process import PanelProcess
 
 __all__ = ["chromium", "login"]
 
@@ -67,7 +67,7 @@ async def test_no_page_has_it_as_markup(app: Quart, services: Services, browser:
 @pytest.mark.browser
 def test_a_vnc_server_that_calls_itself_a_script(login: Login, tmp_path: Any) -> None:
     """The fake VM's screen announces the VM's title as its desktop's name: a real browser shows it and runs nothing."""
-    panel = QuickPanel(tmp_path / "panel", fake_engine="1", observe_seconds="0.5")
+    panel = PanelProcess(tmp_path / "panel", fake_engine="1", observe_seconds="0.5")
     panel.start()
     try:
         _make_vm(panel)

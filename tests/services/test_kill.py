@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.api.kit import small
-from tests.process import QuickPanel
+from tests.process import PanelProcess
 
 DELAY = 0.4  # seconds that each call to the slow fake host takes
 VM = "/api/client/detail/host1/vm-1"
@@ -25,7 +25,7 @@ class Scene:
     """One panel, one slow host, one VM ``vm-1``."""
 
     def __init__(self, folder: Path) -> None:
-        self.panel = QuickPanel(folder, fake_engine="1", observe_seconds="0.3", log_level="error")
+        self.panel = PanelProcess(folder, fake_engine="1", observe_seconds="0.3", log_level="error")
         self.world = folder / "world.json"
 
     def begin(self, **options: str) -> None:

@@ -30,7 +30,7 @@ from panel.services.uploads import UploadRequest
 from panel.settings import Settings
 from tests.cluster.browser import Browser
 from tests.conftest import ADMIN
-from tests.process import QuickPanel
+from tests.process import PanelProcess
 from tests.services.fileserver import FileServer, file_server, qcow2, raw
 from tests.services.images_kit import body, ended, files, local_host
 
@@ -240,7 +240,7 @@ def test_killed_while_it_is_unpacked(tmp_path: Path) -> None:
     served.mkdir()
     (served / "slow.img.bz2").write_bytes(bz2.compress(raw(MIB) + NOISE * 20))
     handler = partial(SimpleHTTPRequestHandler, directory=str(served))
-    panel = QuickPanel(tmp_path / "panel", fake_engine="1", images_networks="127.0.0.1/32", log_level="error")
+    panel = PanelProcess(tmp_path / "panel", fake_engine="1", images_networks="127.0.0.1/32", log_level="error")
     panel.start()
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
