@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.together import MACHINE, group
+from tests.together import APART, MACHINE, ROOT, group
 
 
 @pytest.mark.parametrize(
@@ -14,6 +14,8 @@ from tests.together import MACHINE, group
         ("tests/browser/test_incus.py::test_a[x-y]", MACHINE),
         ("tests/browser/test_list.py::test_a[x-y]", "tests/browser/test_list.py"),
         ("tests/soak/test_short.py::test_a[libvirt]", MACHINE),
+        ("tests/soak/test_short.py::test_a[clock]", "tests/soak/test_short.py"),
+        ("tests/live/test_silent_names.py::test_a", "tests/live/test_silent_names.py"),
         ("tests/contract/test_power.py::test_a[libvirt]", MACHINE),
         ("tests/contract/test_power.py::test_a[docker]", MACHINE),
         ("tests/contract/test_power.py::test_a[docker-podman-STOP]", MACHINE),
@@ -25,3 +27,7 @@ from tests.together import MACHINE, group
 )
 def test_what_shares_the_machine_is_one_group(nodeid: str, expected: str) -> None:
     assert group(nodeid) == expected
+
+
+def test_what_stands_apart_is_there() -> None:
+    assert {path.name for path in (ROOT / "tests/live").iterdir()} >= APART

@@ -18,7 +18,9 @@ from panel.engines.types import EngineKind
 from tests.contract.providers import PROVIDERS
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = frozenset({"live", "soak"})
+APART = frozenset(
+    {"test_first_start.py", "test_proxmox_forwards.py", "test_silent_names.py", "test_tls_on_libvirt.py"}
+)  # of live/
 KINDS = frozenset({EngineKind.LIBVIRT, EngineKind.INCUS, EngineKind.DOCKER})
 MACHINE = "machine"
 
@@ -26,12 +28,15 @@ MACHINE = "machine"
 def group(nodeid: str) -> str:
     """Of a live or browser test: tests of one group run one after the other."""
     path, _, rest = nodeid.partition("::")
-    folder = path.split("/")[1]
-    if folder == "browser":
-        return MACHINE if _live(path) else path
-    if folder != "contract":
-        return MACHINE if folder in FOLDERS else path
+    _tests, folder, *_between, file = path.split("/")
     parameters = rest.partition("[")[2].rstrip("]")
+    shared = {
+        "live": file not in APART,
+        "soak": parameters == "libvirt",
+        "browser": folder == "browser" and _live(path),
+    }
+    if folder != "contract":
+        return MACHINE if shared.get(folder) else path
     names = [one for one in PROVIDERS if f"{parameters}-".startswith(f"{one.name}-")]
     if not names:
         return path
