@@ -176,7 +176,7 @@ def test_the_list_as_it_is_kept(chromium: Browser, furnished: tuple[PanelProcess
     page.locator(".chip [aria-current]").wait_for()
     problems += broken(page, "saved")
     go(page, "/vms?columns=state.host.engine.addresses.image.cpu.history.memory.disk.tags.created")
-    page.locator("#vm-rows .spark").first.wait_for()
+    page.locator("#vm-rows .spark").first.wait_for(state="attached")  # on phones it is not shown
     problems += broken(page, "all columns")
     page.click('[popovertarget="vms-look"]')
     page.locator("#vms-look:popover-open").wait_for()
