@@ -186,6 +186,12 @@ class PanelProcess:
         assert status == 200, envelope
         return envelope["data"]
 
+    def seen_anew(self, host: str) -> None:
+        """Wait until a host was looked at from now on; in the first look after a start its images are listed too."""
+        path = f"/api/server/status/{host}"
+        before = self.ok("GET", path)["seen_at"]
+        self.until(path, lambda status: status["health"] == "online" and status["seen_at"] != before)
+
     def until(self, path: str, good: Any, seconds: float = 60) -> Any:
         """Read ``path`` until ``good(data)`` holds; the data."""
         deadline = time.monotonic() + seconds

@@ -24,7 +24,7 @@ def test_add_lists_and_boots_from(panel: PanelProcess, site: LibvirtSite, demo_i
         assert "Windows 10 x64" in envelope["msg"]
         panel.stop()
         panel.start()
-        panel.until("/api/server/detail/host1", lambda host: host["health"] == "online")
+        panel.seen_anew("host1")
         panel.ok("POST", "/api/client/create/host1?wait=60", body)
     panel.ok("DELETE", f"/api/client/delete/host1/{site.name}-img")
 
@@ -41,7 +41,7 @@ def test_a_packed_image_boots(panel: PanelProcess, site: LibvirtSite, demo_image
     assert list((site.images / ".incoming").iterdir()) == []
     panel.stop()
     panel.start()  # the images of a host are listed as the panel starts, and once a minute
-    panel.until("/api/server/detail/host1", lambda host: host["health"] == "online")
+    panel.seen_anew("host1")
     body = {
         "vm_uuid": f"{site.name}-xz",
         "os_name": "packed 1",

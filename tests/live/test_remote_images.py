@@ -105,7 +105,7 @@ def test_a_vm_boots_from_what_was_sent(site: LibvirtSite, address: str, demo_ima
         assert "Sent 1" in panel.cli("image", "list", "--host", "far")
         panel.stop()
         panel.start()  # the images of a host are listed as the panel starts, and once a minute
-        panel.until("/api/server/detail/far", lambda host: host["health"] == "online")
+        panel.seen_anew("far")
         made = panel.ok("POST", "/api/client/create/far?wait=100", vm_of(site, "far"))
         assert made["status"] == "succeeded", made
         disk = site.disks / f"{site.name}-far.qcow2"

@@ -88,7 +88,7 @@ def test_the_life_of_a_vm(panel: PanelProcess, far: FarLibvirt, demo_image: Path
     assert (far.images / "Sent-1.qcow2").read_bytes() == demo_image.read_bytes()
     panel.stop()
     panel.start()  # the images of a host are listed as the panel starts, and once a minute
-    online(panel)
+    panel.seen_anew("far")
     body = {"vm_uuid": "vm-1", "os_name": "sent 1", "cpu_num": 1, "ram_num": 192, "hdd_num": 1, "start": True}
     made = panel.ok("POST", "/api/client/create/far?wait=100", body)
     assert made["status"] == "succeeded", made
