@@ -59,7 +59,8 @@ ensure_python() {
     fi
     say "installing the Python packages of requirements/$profile.txt (the first time up to a minute)"
     rm -f "$stamp"
-    run_uv pip sync -q --require-hashes "$ROOT/requirements/$profile.txt"
+    # compiled now: the process that compiles a package keeps the memory that it took, and that would be the panel
+    run_uv pip sync -q --compile-bytecode --require-hashes "$ROOT/requirements/$profile.txt"
     run_uv pip install -q --no-deps -e "$ROOT"
     printf '%s\n' "$wanted" >"$stamp"
 }
