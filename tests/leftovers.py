@@ -35,10 +35,14 @@ def made_folder(*networks: str) -> Path:
 
 
 def swept(root: Path = ROOT) -> list[Path]:
-    """Remove the folders of runs that are gone, with their VMs, pools and networks; which these were."""
+    """Remove the folders of runs that are gone, with their VMs, pools and networks; which these were. None where libvirt does
+    not answer: whoever needs it will say so."""
     left = [folder for folder in root.glob(f"{PREFIX}*") if not _alive(folder)]
-    for folder in left:
-        remove(folder, _note(folder)[1:])
+    try:
+        for folder in left:
+            remove(folder, _note(folder)[1:])
+    except libvirt.libvirtError:
+        return []
     if left:
         clear_rules()
     return left
