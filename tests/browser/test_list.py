@@ -216,6 +216,25 @@ def test_tags_and_a_saved_filter(
     expect(card).to_contain_text("Nothing is written about this VM yet.")
 
 
+def test_a_card_on_a_phone(fake_panel: PanelProcess, login: Login) -> None:
+    """An IPv6 address lies under no button; the line of the last hour is neither shown nor offered."""
+    page = login(fake_panel, viewport=NARROW)
+    page.goto("/vms?q=vm-0001")
+    cells = page.locator("#vm-rows > tr").first
+    cells.locator(".cell-addresses").evaluate(
+        "cell => cell.innerHTML = '<span class=\"mono address\">2001:db8:85a3:1234:5678:8a2e:370:7334</span>'"
+    )
+    address, buttons = cells.locator(".address").bounding_box(), cells.locator(".row-actions").bounding_box()
+    assert address
+    assert buttons
+    wide = cells.locator(".address").evaluate("address => address.scrollWidth")
+    assert address["x"] + wide <= buttons["x"] + buttons["width"] - 3 * 40, "three buttons of 40 px"
+    expect(page.locator(".cell-history").first).to_be_hidden()
+    page.get_by_role("button", name="Columns and rows").click()
+    expect(page.locator("#vms-look").get_by_label("Memory")).to_be_visible()
+    expect(page.locator("#vms-look [value=history]")).to_be_hidden()
+
+
 def test_the_last_hour_and_a_creation_arrive(fake_panel: PanelProcess, login: Login) -> None:
     """Without a reload: the line of a VM that runs, and that another makes a VM; one click shows its row, on top."""
     page = login(fake_panel)
