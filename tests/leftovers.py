@@ -7,8 +7,8 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +24,13 @@ UNDEFINE = (
     | libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
     | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
 )
+
+
+@contextmanager
+def connected() -> Iterator[libvirt.virConnect]:
+    """A connection to this machine's libvirt, beside those of the panel."""
+    with closing(libvirt.open(URI)) as conn:
+        yield conn
 
 
 def made_folder(*networks: str) -> Path:
@@ -51,7 +58,7 @@ def swept(root: Path = ROOT) -> list[Path]:
 def remove(folder: Path, networks: Iterable[str] = ()) -> None:
     """Remove the domains and pools of libvirt with something in ``folder``, the networks of these names, and the folder."""
     names = frozenset(networks)
-    with closing(libvirt.open(URI)) as conn:
+    with connected() as conn:
         for domain in conn.listAllDomains():
             if str(folder) in _described(domain):
                 _quietly(domain.destroy)

@@ -23,6 +23,7 @@ import httpx2
 
 from panel.security import SecretBox
 
+SEALED_TOKEN = "SELECT value FROM setting WHERE key = 'access_token'"
 START_SECONDS = 120.0  # of a machine that is busy
 
 
@@ -121,7 +122,7 @@ class PanelProcess:
         else:
             self.kill()
             raise AssertionError(f"The panel did not answer: {self.log.read_text()}")
-        self.token = self._own_token()
+        self.token = SecretBox.open(self._data).unseal(self._sealed_token())
 
     def _prepare(self) -> None:
         """An empty database, unless there is one, or it is another one."""
@@ -131,11 +132,10 @@ class PanelProcess:
         data.mkdir(mode=0o700, parents=True)
         shutil.copyfile(_empty_database(), data / "panel.sqlite3")
 
-    def _own_token(self) -> str:
-        """The access token, from the database: ``openidcs token show`` would take as long as the panel."""
+    def _sealed_token(self) -> str:
+        """The access token, as the database has it: ``openidcs token show`` would take as long as the panel."""
         with contextlib.closing(sqlite3.connect(self._data / "panel.sqlite3")) as rows:
-            (sealed,) = rows.execute("SELECT value FROM setting WHERE key = 'access_token'").fetchone()
-        return SecretBox.open(self._data).unseal(sealed)
+            return str(rows.execute(SEALED_TOKEN).fetchone()[0])
 
     @property
     def _data(self) -> Path:

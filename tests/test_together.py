@@ -22,6 +22,7 @@ from tests.together import APART, MACHINE, ROOT, group
         ("tests/contract/test_power.py::test_a[incus-[odd]-@]", MACHINE),
         ("tests/contract/test_power.py::test_a[vsphere-esxi-STOP]", "contract of vsphere-esxi"),
         ("tests/contract/test_providers.py::test_a", "tests/contract/test_providers.py"),
+        ("tests/test_start.py::test_a", "tests/test_start.py"),
         ("tests/gateways/test_tc_live.py::test_a[1]", "tests/gateways/test_tc_live.py"),
     ],
 )

@@ -28,20 +28,27 @@ MACHINE = "machine"
 def group(nodeid: str) -> str:
     """Of a live or browser test: tests of one group run one after the other."""
     path, _, rest = nodeid.partition("::")
-    _tests, folder, *_between, file = path.split("/")
+    folder = path.split("/")[1]
     parameters = rest.partition("[")[2].rstrip("]")
-    shared = {
-        "live": file not in APART,
-        "soak": parameters == "libvirt",
-        "browser": folder == "browser" and _live(path),
-    }
     if folder != "contract":
-        return MACHINE if shared.get(folder) else path
+        return MACHINE if _shares(path, folder, parameters) else path
     names = [one for one in PROVIDERS if f"{parameters}-".startswith(f"{one.name}-")]
     if not names:
         return path
     provider = max(names, key=lambda one: len(one.name))
     return MACHINE if provider.kind in KINDS else f"contract of {provider.name}"
+
+
+def _shares(path: str, folder: str, parameters: str) -> bool:
+    """Whether a test of no engine's contract uses what is this machine's own."""
+    match folder:
+        case "live":
+            return path.rpartition("/")[2] not in APART
+        case "soak":
+            return parameters == "libvirt"
+        case "browser":
+            return _live(path)
+    return False
 
 
 @cache

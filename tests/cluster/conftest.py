@@ -16,8 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import psutil
 import pytest
 
-from panel.security import SecretBox
-from tests.process import PanelProcess
+from tests.process import SEALED_TOKEN, PanelProcess
 
 
 class Postgres:
@@ -75,9 +74,8 @@ class Panel(PanelProcess):
         super().__init__(folder, database_url=postgres.url, **settings)
         self._postgres = postgres
 
-    def _own_token(self) -> str:
-        sealed = self._postgres.value("SELECT value FROM setting WHERE key = 'access_token'")
-        return SecretBox.open(self.folder / "data").unseal(sealed)
+    def _sealed_token(self) -> str:
+        return self._postgres.value(SEALED_TOKEN)
 
 
 class Cluster:

@@ -24,7 +24,7 @@ import yaml
 
 from panel.engines.base import Engine
 from panel.engines.types import EngineKind, HostConnection, VmObservation, VmSpec
-from tests.leftovers import URI, made_folder, remove
+from tests.leftovers import URI, connected, made_folder, remove
 
 from .kit import SECRET
 from .providers import Rig
@@ -153,16 +153,6 @@ class LibvirtRig(Rig):
         with connected() as conn, suppress(libvirt.libvirtError):
             conn.lookupByUUIDString(ref).undefine()
         Path(disk).unlink(missing_ok=True)
-
-
-@contextmanager
-def connected() -> Iterator[libvirt.virConnect]:
-    """A connection beside the engine's."""
-    conn = libvirt.open(URI)
-    try:
-        yield conn
-    finally:
-        conn.close()
 
 
 @contextmanager

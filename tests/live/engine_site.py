@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import shutil
 import subprocess
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import libvirt
 import pytest
 
 from panel.engines.libvirt.engine import LibvirtEngine
@@ -68,16 +66,6 @@ class Place:
 
     def files(self) -> set[str]:
         return {path.name for path in self.disks.iterdir()}
-
-
-@contextlib.contextmanager
-def connected() -> Iterator[libvirt.virConnect]:
-    """A connection beside the engine's."""
-    conn = libvirt.open(URI)
-    try:
-        yield conn
-    finally:
-        conn.close()
 
 
 @pytest.fixture(scope="module")

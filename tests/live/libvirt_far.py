@@ -19,6 +19,7 @@ from tests.certs import Made
 from tests.leftovers import made_folder
 from tests.live.namespaces import Beside, run
 from tests.pki import Authority, write
+from tests.process import mortal
 
 TLS_PORT, TCP_PORT = 16514, 16509
 OWN = ("run/libvirt", "var/lib/libvirt", "etc/libvirt", "var/cache/libvirt", "var/log/libvirt")
@@ -85,7 +86,7 @@ class FarLibvirt:
     def _machine(self, namespace: str) -> subprocess.Popen[bytes]:
         script = FIRST.format(root=self.root, places=" ".join(OWN), python=sys.executable)
         process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", namespace, "unshare", "--mount", "--propagation",
+            [*mortal(), "ip", "netns", "exec", namespace, "unshare", "--mount", "--propagation",
              "private", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script]
         )  # fmt: skip
         deadline = time.monotonic() + 20

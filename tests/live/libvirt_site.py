@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import shutil
 import subprocess
 from pathlib import Path
 
-import libvirt
-
-from tests.leftovers import URI, clear_rules, made_folder, remove
+from tests.leftovers import clear_rules, connected, made_folder, remove
 
 
 class LibvirtSite:
@@ -43,17 +40,13 @@ class LibvirtSite:
             f"<network><name>{self.name}</name><forward mode='nat'/><ip address='{gateway}' prefix='{prefix}'>"
             f"<dhcp><range start='{base}.2' end='{base}.254'/></dhcp></ip></network>"
         )
-        connection = libvirt.open(URI)
-        with contextlib.closing(connection):
-            connection.networkDefineXML(xml).create()
+        with connected() as conn:
+            conn.networkDefineXML(xml).create()
 
     def domains(self) -> list[str]:
         """Names of the libvirt domains whose disks are here."""
-        connection = libvirt.open(URI)
-        try:
-            return [d.name() for d in connection.listAllDomains() if str(self.folder) in d.XMLDesc()]
-        finally:
-            connection.close()
+        with connected() as conn:
+            return [d.name() for d in conn.listAllDomains() if str(self.folder) in d.XMLDesc()]
 
     def files(self) -> set[str]:
         """Names of the files in the disks folder."""

@@ -5,13 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
-import libvirt
 import pytest
 
-from tests.leftovers import NOTE, URI, made_folder, remove, swept
+from tests.leftovers import NOTE, connected, made_folder, remove, swept
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
 
@@ -66,7 +64,7 @@ def line(process: subprocess.Popen[str]) -> str:
 
 def names() -> set[str]:
     """Of all domains, pools and networks of this machine."""
-    with closing(libvirt.open(URI)) as conn:
+    with connected() as conn:
         things = [*conn.listAllDomains(), *conn.listAllStoragePools(), *conn.listAllNetworks()]
         return {thing.name() for thing in things}
 

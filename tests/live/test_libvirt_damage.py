@@ -12,7 +12,8 @@ import pytest
 
 from panel.engines.libvirt.engine import LibvirtEngine
 from panel.errors import Conflict, InvalidInput
-from tests.live.engine_site import IMAGE, Place, Report, connected, spec
+from tests.leftovers import connected
+from tests.live.engine_site import IMAGE, Place, Report, spec
 
 pytestmark = pytest.mark.live
 

@@ -15,7 +15,8 @@ from panel.engines.consoletypes import StreamTarget
 from panel.engines.libvirt.engine import LibvirtEngine
 from panel.engines.types import NicMode, PowerAction, PowerState, VmChange, VmEvent
 from panel.errors import Conflict, EngineTimeout, HostUnreachable, InvalidInput
-from tests.live.engine_site import IMAGE, NETWORK, Place, Report, connected, spec, ssh, until
+from tests.leftovers import connected
+from tests.live.engine_site import IMAGE, NETWORK, Place, Report, spec, ssh, until
 
 pytestmark = pytest.mark.live
 
